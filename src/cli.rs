@@ -1,0 +1,119 @@
+//! Arguments. The doc comments here are the help.
+
+use crate::{
+    ledger::Reruns,
+    metrics::{DEFAULT_PREFIX, ExtraTag},
+};
+use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
+use std::{net::SocketAddr, path::PathBuf};
+
+const ENVIRONMENT: &str = "\
+Secrets and Datadog's own settings come from the environment only:
+  GITHUB_WEBHOOK_SECRET       the webhook's secret
+  GITHUB_WEBHOOK_SECRET_FILE  a file of secrets, one a line: any of them is accepted, for rotation
+  DD_API_KEY, DD_API_KEY_FILE the Datadog API key, or a file with it; not needed for a dry run
+  DD_SITE                     Datadog's site [default: datadoghq.com]
+  DD_URL, DD_DD_URL           base URL of the intake in place of the site; it may have a path; DD_DD_URL wins
+  DD_ENV                      sent as the tag env
+  DD_TAGS                     tags for every run, separated by spaces or commas
+  RUST_LOG                    what is logged [default: info]";
+
+/// GitHub Actions workflow runs, delivered to Datadog exactly once
+#[derive(Debug, Parser)]
+#[command(version, after_help = ENVIRONMENT, max_term_width = 100)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive GitHub's deliveries and push their runs to Datadog
+    #[command(after_help = ENVIRONMENT)]
+    Serve(Serve),
+    /// Send recorded deliveries through the whole path, signed as GitHub signs
+    ///
+    /// Without --to this starts a receiver of its own, as a dry run in a temporary directory: it needs no account and
+    /// no configuration. It ends with a summary, and with 0 if all was as it should be.
+    #[command(after_help = ENVIRONMENT)]
+    Replay(Replay),
+    /// Say what is wrong with configuration, secrets and files, and how to mend it
+    #[command(after_help = ENVIRONMENT)]
+    Check(Check),
+}
+
+/// What `serve`, `replay` and `check` share.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// What to do with a re-run: its attempts share one ID
+    #[arg(long, env = "RUNHOUND_RERUNS", value_enum, default_value_t)]
+    pub reruns: Reruns,
+    /// What stands before every metric's name
+    #[arg(long, env = "RUNHOUND_METRIC_PREFIX", value_name = "PREFIX", default_value = DEFAULT_PREFIX)]
+    pub metric_prefix: String,
+    /// Branches to send by name beside the default one, as in a workflow's `branches:` filter; others are `other`
+    #[arg(long, env = "RUNHOUND_BRANCHES", value_name = "GLOB", value_delimiter = ',')]
+    pub branches: Vec<String>,
+    /// Tags to send beside the usual ones: each value of each is a custom metric on the bill
+    #[arg(long, env = "RUNHOUND_EXTRA_TAGS", value_name = "TAG", value_delimiter = ',', value_enum)]
+    pub extra_tags: Vec<ExtraTag>,
+    /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]
+    #[arg(long, env = "RUNHOUND_PAYLOAD_LOG", value_name = "FILE")]
+    pub payload_log: Option<PathBuf>,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Do everything but the push: payloads go to a file, IDs to a cache of their own
+    #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = BoolishValueParser::new())]
+    pub dry_run: bool,
+    /// Where to listen for GitHub: POST /webhook and GET /healthz
+    #[arg(long, env = "RUNHOUND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where the files are kept; made if missing
+    #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR", default_value = "./cache")]
+    pub cache_dir: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub common: Common,
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Files of deliveries, or folders of them: bare payloads or recorded deliveries (.json), or one a line (.jsonl)
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Send to this receiver's URL, signed with the secret of the environment, instead of one started here
+    #[arg(long, env = "RUNHOUND_TO", value_name = "URL", conflicts_with = "live")]
+    pub to: Option<String>,
+    /// Push to Datadog for real
+    #[arg(long, env = "RUNHOUND_LIVE", value_parser = BoolishValueParser::new(), requires = "cache_dir")]
+    pub live: bool,
+    /// How long to wait for the pushes, in seconds
+    #[arg(long, env = "RUNHOUND_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
+    /// Where the files are kept; made if missing [default: a temporary directory]
+    #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub common: Common,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Check what a dry run needs
+    #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = BoolishValueParser::new())]
+    pub dry_run: bool,
+    /// Where the files are kept
+    #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR", default_value = "./cache")]
+    pub cache_dir: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub common: Common,
+}

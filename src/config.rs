@@ -1,0 +1,248 @@
+//! From arguments and environment to settings, once, at the start.
+//!
+//! Invariant: what comes out is complete and valid; no error and no `Debug` shows a secret.
+
+use crate::{
+    cli::Common,
+    datadog::{ApiKey, Endpoint},
+    ledger::{Mode, Reruns},
+    metrics::{METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
+    signature::Secret,
+};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// What the longest metric's name has after the prefix, with room for a conclusion.
+const METRIC_SUFFIX_CHARS: usize = 80;
+
+/// Something in the configuration is missing or wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No webhook secret.
+    #[error("no webhook secret: GITHUB_WEBHOOK_SECRET and GITHUB_WEBHOOK_SECRET_FILE are not set")]
+    NoSecret,
+    /// A file of secrets or of a key without one.
+    #[error("{variable}: {} is empty", path.display())]
+    EmptyFile {
+        /// The variable that names the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of secrets or of a key that cannot be read.
+    #[error("{variable}: {}", path.display())]
+    Unreadable {
+        /// The variable that names the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No API key.
+    #[error("no Datadog API key: DD_API_KEY and DD_API_KEY_FILE are not set")]
+    NoApiKey,
+    /// An API key that cannot stand in a header.
+    #[error("{variable}: the API key has characters that no key has")]
+    BadApiKey {
+        /// The variable it came by.
+        variable: &'static str,
+    },
+    /// A site or URL that is none.
+    #[error("{variable}: not a usable {what}")]
+    BadEndpoint {
+        /// The variable it came by.
+        variable: &'static str,
+        /// What it should be.
+        what: &'static str,
+    },
+    /// A prefix that no metric can have.
+    #[error("metric prefix {0:?}: not the beginning of a metric's name")]
+    BadPrefix(String),
+    /// A pattern that is none.
+    #[error("branches")]
+    BadGlob(#[from] globset::Error),
+    /// A tag that every run sets itself.
+    #[error("DD_TAGS: the tag {0} is set by every run itself")]
+    ReservedTag(String),
+}
+
+impl ConfigError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NoSecret => {
+                "set GITHUB_WEBHOOK_SECRET to the secret that you gave the webhook in GitHub; `openssl rand -hex 32` makes one"
+            }
+            Self::EmptyFile { .. } => "write the secret into the file, one a line, or unset the variable",
+            Self::Unreadable { .. } => "name a file that this user can read, or unset the variable",
+            Self::NoApiKey => "set DD_API_KEY, or add --dry-run to push nothing",
+            Self::BadApiKey { .. } => "copy the key again from Datadog: Organization Settings, API Keys",
+            Self::BadEndpoint { .. } => {
+                "DD_SITE is a host such as datadoghq.eu; DD_URL is a URL such as https://proxy.example/datadog"
+            }
+            Self::BadPrefix(_) => {
+                "a prefix begins with a letter and has letters, digits, `_` and `.` only, 120 at the most"
+            }
+            Self::BadGlob(_) => "write branches as in a workflow's `branches:` filter: main, release/*, team/**",
+            Self::ReservedTag(_) => "give the tag another key",
+        }
+    }
+}
+
+/// Where variables come from.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's own environment. A variable that is empty counts as not set.
+#[must_use]
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// All that a receiver needs.
+#[derive(Debug)]
+pub struct Settings {
+    /// Live or dry run.
+    pub mode: Mode,
+    /// Where the files are kept.
+    pub cache_dir: PathBuf,
+    /// What a re-run counts as.
+    pub reruns: Reruns,
+    /// How runs are tagged.
+    pub tagging: Tagging,
+    /// Secrets, at least one.
+    pub secrets: Vec<Secret>,
+    /// Where to push, and with which key; `None` for a dry run.
+    pub datadog: Option<(Endpoint, ApiKey)>,
+    /// Where payloads are logged, if not where a dry run logs them.
+    pub payload_log: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Settings of a receiver in `mode` with `secrets`.
+    ///
+    /// # Errors
+    /// Something is missing or wrong.
+    pub fn new(
+        mode: Mode,
+        cache_dir: &Path,
+        common: &Common,
+        secrets: Vec<Secret>,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        let datadog = match mode {
+            Mode::Live => Some((endpoint(environment)?, api_key(environment)?)),
+            Mode::DryRun => None,
+        };
+        Ok(Self {
+            mode,
+            cache_dir: cache_dir.to_owned(),
+            reruns: common.reruns,
+            tagging: tagging(common, environment)?,
+            secrets,
+            datadog,
+            payload_log: common.payload_log.clone(),
+        })
+    }
+}
+
+fn variable(environment: Environment<'_>, name: &str) -> Option<String> {
+    environment(name).filter(|value| !value.trim().is_empty())
+}
+
+fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Option<String>, ConfigError> {
+    let Some(path) = variable(environment, variable_name).map(PathBuf::from) else {
+        return Ok(None);
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim().is_empty() => Err(ConfigError::EmptyFile { variable: variable_name, path }),
+        Ok(text) => Ok(Some(text)),
+        Err(source) => Err(ConfigError::Unreadable { variable: variable_name, path, source }),
+    }
+}
+
+/// The webhook's secrets: that of the environment, and those of the file, one a line.
+///
+/// # Errors
+/// There is none, or the file cannot be used.
+pub fn secrets(environment: Environment<'_>) -> Result<Vec<Secret>, ConfigError> {
+    let one = variable(environment, "GITHUB_WEBHOOK_SECRET");
+    let file = file(environment, "GITHUB_WEBHOOK_SECRET_FILE")?;
+    let lines = file.iter().flat_map(|text| text.lines()).map(str::trim);
+    // A line feed at the end of a variable is an accident of how it was set; GitHub's form cannot hold one.
+    let one = one.as_deref().map(|secret| secret.trim_end_matches(['\r', '\n']));
+    let secrets: Vec<Secret> =
+        one.into_iter().chain(lines).filter_map(|secret| Secret::new(secret.as_bytes())).collect();
+    if secrets.is_empty() { Err(ConfigError::NoSecret) } else { Ok(secrets) }
+}
+
+/// Datadog's API key.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub fn api_key(environment: Environment<'_>) -> Result<ApiKey, ConfigError> {
+    let (variable, text) = match variable(environment, "DD_API_KEY") {
+        Some(text) => ("DD_API_KEY", text),
+        None => ("DD_API_KEY_FILE", file(environment, "DD_API_KEY_FILE")?.ok_or(ConfigError::NoApiKey)?),
+    };
+    let text = text.trim();
+    let is_one_word = !text.contains(char::is_whitespace);
+    ApiKey::new(text).filter(|_| is_one_word).ok_or(ConfigError::BadApiKey { variable })
+}
+
+/// Where to push.
+///
+/// # Errors
+/// The variable that says so is not usable.
+pub fn endpoint(environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
+    for name in ["DD_DD_URL", "DD_URL"] {
+        if let Some(url) = variable(environment, name) {
+            return Endpoint::new(url.trim()).ok_or(ConfigError::BadEndpoint { variable: name, what: "base URL" });
+        }
+    }
+    let site = variable(environment, "DD_SITE").unwrap_or_else(|| "datadoghq.com".to_owned());
+    Endpoint::of_site(site.trim()).ok_or(ConfigError::BadEndpoint { variable: "DD_SITE", what: "site" })
+}
+
+fn tagging(common: &Common, environment: Environment<'_>) -> Result<Tagging, ConfigError> {
+    let mut constant: Vec<String> = tag("env", variable(environment, "DD_ENV").as_deref()).into_iter().collect();
+    let tags = variable(environment, "DD_TAGS").unwrap_or_default();
+    for tag in tags.split([' ', ',', '\t', '\n']).filter_map(tag_form) {
+        let key = tag.split(':').next().unwrap_or_default();
+        if RUN_TAG_KEYS.contains(&key) {
+            return Err(ConfigError::ReservedTag(key.to_owned()));
+        }
+        constant.push(tag);
+    }
+    Ok(Tagging {
+        prefix: prefix(&common.metric_prefix)?,
+        branches: globs(&common.branches)?,
+        extra: common.extra_tags.clone(),
+        constant,
+    })
+}
+
+fn prefix(text: &str) -> Result<String, ConfigError> {
+    let is_name = text.starts_with(|char: char| char.is_ascii_alphabetic())
+        && text.chars().all(|char| char.is_ascii_alphanumeric() || "_.".contains(char))
+        && !text.ends_with('.')
+        && !text.contains("..")
+        && text.len() <= METRIC_NAME_MAX_CHARS - METRIC_SUFFIX_CHARS;
+    if is_name { Ok(text.to_owned()) } else { Err(ConfigError::BadPrefix(text.to_owned())) }
+}
+
+/// As in a workflow's filter: `*` stops at a slash, `**` does not.
+fn globs(patterns: &[String]) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns.iter().map(|pattern| pattern.trim()).filter(|pattern| !pattern.is_empty()) {
+        set.add(GlobBuilder::new(pattern).literal_separator(true).build()?);
+    }
+    set.build()
+}
+
+#[cfg(test)]
+mod tests;

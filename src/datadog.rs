@@ -1,0 +1,16 @@
+//! Datadog's metric intake: how a payload is encoded and sent, and what an answer means.
+//!
+//! Invariant: one call is one request; nothing here retries. The API key is in no log and no error.
+
+mod client;
+mod submit;
+mod verdict;
+
+pub use client::{Answer, ApiKey, Client, ClientError, Endpoint};
+pub use submit::{DatadogService, SubmitError, SubmitOptions, Submitted};
+pub use verdict::{Verdict, verdict};
+
+/// The most bytes of a payload before compression: the limit at which a batch is sealed. It lies within
+/// Datadog's own (512,000 B sent, 5,242,880 B unpacked) even where compression gains nothing.
+/// Source: Datadog's API reference, "Submit metrics".
+pub const PAYLOAD_MAX_BYTES: usize = 500_000;

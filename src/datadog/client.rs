@@ -1,0 +1,267 @@
+//! One request to the intake, and its answer.
+
+use super::verdict::{Verdict, http_date, verdict};
+use crate::metrics::MetricPayload;
+use awc::{
+    Connector,
+    error::{ConnectError, SendRequestError},
+    http::{
+        Uri,
+        header::{HeaderMap, HeaderValue},
+    },
+};
+use flate2::{Compression, write::GzEncoder};
+use futures_util::StreamExt;
+use std::{fmt, io::Write, sync::Arc, time::Duration};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// No more of an answer is read than this; one that goes on is not one we know.
+const ANSWER_MAX_BYTES: usize = 64 << 10;
+
+/// How much of an answer is kept for logs and for `rejected.jsonl`, in bytes.
+const ANSWER_KEPT_BYTES: usize = 1000;
+
+/// A Datadog API key, ready for its header. Its `Debug` is redacted.
+#[derive(Clone)]
+pub struct ApiKey(HeaderValue);
+
+impl ApiKey {
+    /// A key from its text; `None` if it is empty or cannot stand in a header.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let mut value = HeaderValue::from_str(text).ok().filter(|value| !value.is_empty())?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(redacted)")
+    }
+}
+
+/// Where the intake is: a base URL, which may have a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    base: String,
+    series: Uri,
+    validate: Uri,
+}
+
+impl Endpoint {
+    /// An endpoint from its base URL; `None` unless that is an `http` or `https` URL with a host, and without query,
+    /// user or password.
+    #[must_use]
+    pub fn new(base: &str) -> Option<Self> {
+        let base = base.trim_end_matches('/').to_owned();
+        let uri: Uri = base.parse().ok()?;
+        let is_plain = uri.query().is_none() && !uri.authority()?.as_str().contains('@');
+        if !is_plain || !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host()?.is_empty() {
+            return None;
+        }
+        let below = |path: &str| format!("{base}{path}").parse().ok();
+        Some(Self { series: below("/api/v2/series")?, validate: below("/api/v1/validate")?, base })
+    }
+
+    /// The endpoint of a Datadog site, such as `datadoghq.eu`.
+    #[must_use]
+    pub fn of_site(site: &str) -> Option<Self> {
+        let is_host = site.chars().all(|char| char.is_ascii_alphanumeric() || ".-".contains(char));
+        if is_host && !site.is_empty() { Self::new(&format!("https://api.{site}")) } else { None }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
+}
+
+/// The client cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS cannot be set up")]
+pub struct ClientError(#[from] rustls::Error);
+
+/// What came of one request.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The status, if there was an answer.
+    pub status: Option<u16>,
+    /// The second of the answer's own `Date`.
+    pub date: Option<i64>,
+    /// The beginning of the answer, or why there is none. Control characters are escaped.
+    pub text: String,
+}
+
+/// Sends payloads to one endpoint with one key.
+#[derive(Clone)]
+pub struct Client {
+    http: awc::Client,
+    endpoint: Endpoint,
+    key: ApiKey,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client; it connects at the first request. It must be made and used in an actix runtime.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(endpoint: Endpoint, key: ApiKey) -> Result<Self, ClientError> {
+        let connector =
+            Connector::new().rustls_0_23(Arc::new(tls()?)).timeout(CONNECT_TIMEOUT).handshake_timeout(CONNECT_TIMEOUT);
+        let http = awc::Client::builder()
+            .connector(connector)
+            .timeout(WHOLE_TIMEOUT)
+            .disable_redirects()
+            .add_default_header(("User-Agent", concat!("runhound/", env!("CARGO_PKG_VERSION"))))
+            .finish();
+        Ok(Self { http, endpoint, key })
+    }
+
+    /// Sends a payload once.
+    pub async fn push(&self, payload: &MetricPayload) -> Answer {
+        let request = self
+            .http
+            .post(&self.endpoint.series)
+            .insert_header(("DD-API-KEY", self.key.0.clone()))
+            .insert_header(("Content-Type", "application/json"))
+            .insert_header(("Content-Encoding", "gzip"));
+        Self::answer(request.send_body(gzip(payload))).await
+    }
+
+    /// Asks whether the key is valid. Whatever the answer, it tells the time.
+    pub async fn validate(&self) -> Answer {
+        let request = self.http.get(&self.endpoint.validate).insert_header(("DD-API-KEY", self.key.0.clone()));
+        Self::answer(request.send()).await
+    }
+
+    async fn answer(sent: awc::SendClientRequest) -> Answer {
+        match tokio::time::timeout(WHOLE_TIMEOUT, Self::read(sent)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => no_answer(is_surely_failed(&error), &error.to_string()),
+            Err(_) => no_answer(false, "no answer in time"),
+        }
+    }
+
+    async fn read(sent: awc::SendClientRequest) -> Result<Answer, SendRequestError> {
+        let mut response = sent.await?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.next().await {
+            let Ok(chunk) = chunk else {
+                return Ok(no_answer(false, "the answer broke off"));
+            };
+            body.extend_from_slice(&chunk);
+            if body.len() > ANSWER_MAX_BYTES {
+                return Ok(no_answer(false, "the answer does not end"));
+            }
+        }
+        let status = response.status().as_u16();
+        let header = |name: &str| text_of(response.headers(), name);
+        let date = header("date").and_then(http_date);
+        let now = date.unwrap_or_else(|| jiff::Timestamp::now().as_second());
+        let verdict = verdict(status, header, &body, now);
+        Ok(Answer { verdict, status: Some(status), date, text: kept_text(&body) })
+    }
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn no_answer(surely_failed: bool, text: &str) -> Answer {
+    let verdict = Verdict::Retry { after: None, surely_failed, is_unexpected: false };
+    Answer { verdict, status: None, date: None, text: text.to_owned() }
+}
+
+/// Without a connection nothing was sent. A connection that was lost later is `Disconnected`, and proves nothing.
+fn is_surely_failed(error: &SendRequestError) -> bool {
+    match error {
+        SendRequestError::Connect(error) => !matches!(error, ConnectError::Disconnected | ConnectError::H2(_)),
+        _ => false,
+    }
+}
+
+fn kept_text(body: &[u8]) -> String {
+    let kept = body.get(..body.len().min(ANSWER_KEPT_BYTES)).unwrap_or_default();
+    let text = String::from_utf8_lossy(kept);
+    text.trim()
+        .chars()
+        .flat_map(|char| {
+            let escaped = char.is_control().then(|| char.escape_default());
+            let kept = (!char.is_control()).then_some(char);
+            escaped.into_iter().flatten().chain(kept)
+        })
+        .collect()
+}
+
+fn gzip(payload: &MetricPayload) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = encoder.write_all(payload.line().as_bytes());
+    match written.and_then(|()| encoder.finish()) {
+        Ok(bytes) => bytes,
+        Err(error) => unreachable!("memory takes every write: {error}"),
+    }
+}
+
+/// The system's roots, which know a company's own authority; where there are none, the bundled ones.
+fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_plain_url_that_may_have_a_path() {
+        let endpoint = Endpoint::new("http://127.0.0.1:8126/proxy/").unwrap();
+        assert_eq!(endpoint.to_string(), "http://127.0.0.1:8126/proxy");
+        assert_eq!(endpoint.series.path(), "/proxy/api/v2/series");
+        for base in ["", "api.datadoghq.com", "ftp://x", "https://", "https://u:p@x", "https://x/?a=1", "https://a b"] {
+            assert_eq!(Endpoint::new(base), None, "{base}");
+        }
+    }
+
+    #[test]
+    fn a_site_is_a_host_below_api() {
+        assert_eq!(Endpoint::of_site("datadoghq.eu").unwrap().to_string(), "https://api.datadoghq.eu");
+        for site in ["", "https://datadoghq.eu", "a/b", "a@b"] {
+            assert_eq!(Endpoint::of_site(site), None, "{site}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_never_printed_and_must_fit_a_header() {
+        assert_eq!(format!("{:?}", ApiKey::new("hush").unwrap()), "ApiKey(redacted)");
+        assert!(ApiKey::new("").is_none() && ApiKey::new("a\nb").is_none());
+    }
+
+    #[test]
+    fn a_kept_answer_is_short_and_cannot_forge_a_line() {
+        assert_eq!(kept_text(b" no\nway\x1b[0m \xff"), "no\\nway\\u{1b}[0m \u{fffd}");
+        assert_eq!(kept_text(&[b'x'; 5000]).len(), ANSWER_KEPT_BYTES);
+    }
+
+    #[test]
+    fn tls_can_be_set_up() {
+        assert!(tls().is_ok());
+    }
+}

@@ -1,0 +1,308 @@
+//! What is pending goes to Datadog, batch by batch: seal, push, mark.
+//!
+//! Invariant: only this room retries, and it never sleeps: `step` does the next thing, or says how long to wait.
+//! A run is marked only after Datadog has taken it, and nothing is sealed before that mark is on disk. A failed push
+//! marks nothing.
+
+mod backoff;
+mod batch;
+mod now;
+mod push;
+
+use crate::{
+    datadog::{Answer, Client, PAYLOAD_MAX_BYTES},
+    event::RunKey,
+    ledger::{self, Batch, Choice, Ledger, Mode, Sealed, Unavailable},
+    metrics::{MetricPayload, Slot},
+};
+use batch::{OpenBatch, Piece, Refused, Suspects};
+use std::{cell::Cell, collections::VecDeque, time::Duration};
+use tokio::sync::Notify;
+
+pub use backoff::{Backoff, Jitter};
+use now::Now;
+pub use now::{Clock, Moment};
+
+/// A batch that is unanswered for this long would soon be outside the hour that Datadog accepts.
+const UNANSWERED_MAX_S: i64 = 50 * 60;
+
+/// What `step` did, or what there is to wait for.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing is pending but what waits for news.
+    Idle,
+    /// Nothing can be done for this long.
+    Wait(Duration),
+    /// Something was done; there may be more to do at once.
+    Moved,
+    /// A payload was taken, or logged by a dry run. Its runs are marked.
+    Pushed {
+        /// The runs in it.
+        runs: usize,
+        /// What was sent.
+        payload: MetricPayload,
+    },
+}
+
+/// What has come of the runs so far, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Runs taken by Datadog, or logged by a dry run.
+    pub pushed: u64,
+    /// Runs that go again although an earlier try may have been taken.
+    pub in_doubt: u64,
+    /// Runs that Datadog refused for good.
+    pub rejected: u64,
+}
+
+/// What the ledger must record before anything else is done.
+#[derive(Debug)]
+enum Chore {
+    LogPayload { line: String },
+    Mark { keys: Vec<RunKey>, payload: MetricPayload },
+    Unseal { keys: Vec<RunKey>, in_doubt: bool },
+    Reject { slot: Slot, refused: Refused },
+}
+
+/// Takes runs from the ledger to Datadog.
+#[derive(Debug)]
+pub struct Delivery {
+    ledger: Ledger,
+    /// `None` for a dry run.
+    client: Option<Client>,
+    log_payloads: bool,
+    clock: Clock,
+    now: Now,
+    backoff: Backoff,
+    /// No request before this moment.
+    not_before: Duration,
+    batch: Option<OpenBatch>,
+    suspects: Suspects,
+    chores: VecDeque<Chore>,
+    totals: Totals,
+    payload_max_bytes: usize,
+}
+
+impl Delivery {
+    /// Delivers what `ledger` holds, beginning with the batch that was open when it was last used.
+    #[must_use]
+    pub fn new(
+        ledger: Ledger,
+        open_batch: Option<Batch>,
+        client: Option<Client>,
+        clock: Clock,
+        jitter: Jitter,
+    ) -> Self {
+        let mode = if client.is_some() { Mode::Live } else { Mode::DryRun };
+        Self {
+            ledger,
+            client,
+            log_payloads: mode == Mode::DryRun,
+            now: Now::new(mode),
+            clock,
+            backoff: Backoff::new(jitter),
+            not_before: Duration::ZERO,
+            // Nobody knows how the last try before a crash ended.
+            batch: open_batch.map(|batch| OpenBatch::new(batch, true)),
+            suspects: Suspects::default(),
+            chores: VecDeque::new(),
+            totals: Totals::default(),
+            payload_max_bytes: PAYLOAD_MAX_BYTES,
+        }
+    }
+
+    /// Logs the payloads of live pushes too.
+    #[must_use]
+    pub fn log_payloads(mut self) -> Self {
+        self.log_payloads = true;
+        self
+    }
+
+    /// Seals at another size of payload, in bytes.
+    #[must_use]
+    pub fn payload_max_bytes(mut self, bytes: usize) -> Self {
+        self.payload_max_bytes = bytes;
+        self
+    }
+
+    /// What has come of the runs so far.
+    #[must_use]
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Works until `stop` is done, and then for as long as there is something to do at once, up to `grace`.
+    pub async fn run_until(&mut self, stop: impl Future<Output = ()>, grace: Duration) {
+        let is_stopping = Cell::new(false);
+        let noticed = Notify::new();
+        let stop = async {
+            stop.await;
+            is_stopping.set(true);
+            noticed.notify_one();
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            () = self.work(&is_stopping, &noticed) => {}
+            () = stop => log::warn!("stopping in the middle of a push: it is repeated as it stands at the next start"),
+        }
+    }
+
+    async fn work(&mut self, is_stopping: &Cell<bool>, noticed: &Notify) {
+        let ledger = self.ledger.clone();
+        loop {
+            let (wait, is_idle) = match self.step().await {
+                Step::Moved | Step::Pushed { .. } => continue,
+                Step::Wait(wait) => (wait, false),
+                Step::Idle => (Duration::MAX, true),
+            };
+            if is_stopping.get() {
+                return;
+            }
+            tokio::select! {
+                () = noticed.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                () = ledger.news(), if is_idle => {}
+            }
+        }
+    }
+
+    /// Does the next thing: a chore of the ledger, a request, or a seal.
+    pub async fn step(&mut self) -> Step {
+        let moment = (self.clock)();
+        if let Some(wait) = self.not_before.checked_sub(moment.monotonic).filter(|wait| !wait.is_zero()) {
+            return Step::Wait(wait);
+        }
+        if let Some(chore) = self.chores.pop_front() {
+            return self.work_off(chore).await;
+        }
+        let Some(now) = self.now.at(moment) else {
+            return self.ask_for_the_time().await;
+        };
+        match self.batch.as_mut().and_then(|batch| Some((batch.at, batch.pieces.pop_front()?))) {
+            Some((sealed_at, piece)) if sealed_at + UNANSWERED_MAX_S <= now => self.unseal_unanswered(piece),
+            Some((_, piece)) => self.push(piece).await,
+            None => self.seal(now, moment).await,
+        }
+    }
+
+    fn wait_until(&mut self, moment: Duration) -> Step {
+        self.not_before = moment;
+        Step::Wait(moment.saturating_sub((self.clock)().monotonic))
+    }
+
+    fn back_off(&mut self, asked: Option<Duration>) -> Step {
+        let wait = self.backoff.next().max(asked.unwrap_or_default());
+        self.wait_until((self.clock)().monotonic + wait)
+    }
+
+    /// The ledger cannot write. What was to be recorded comes first when it can again.
+    fn put_off(&mut self, chore: Chore, error: &Unavailable) -> Step {
+        log::error!("{error}: nothing is sent before it is recorded");
+        self.chores.push_front(chore);
+        self.back_off(None)
+    }
+
+    async fn work_off(&mut self, chore: Chore) -> Step {
+        match chore {
+            Chore::LogPayload { line } => match self.ledger.log_payload(line.clone()).await {
+                Ok(()) => Step::Moved,
+                Err(error) => self.put_off(Chore::LogPayload { line }, &error),
+            },
+            Chore::Mark { keys, payload } => {
+                if let Err(error) = self.ledger.mark(keys.clone()).await {
+                    return self.put_off(Chore::Mark { keys, payload }, &error);
+                }
+                self.backoff.reset();
+                self.totals.pushed += keys.len() as u64;
+                Step::Pushed { runs: keys.len(), payload }
+            }
+            Chore::Unseal { keys, in_doubt } => {
+                if let Err(error) = self.ledger.unseal(keys.clone(), in_doubt).await {
+                    return self.put_off(Chore::Unseal { keys, in_doubt }, &error);
+                }
+                if in_doubt {
+                    self.totals.in_doubt += keys.len() as u64;
+                    log::warn!("in doubt, may be counted twice: {}", list(&keys));
+                }
+                Step::Moved
+            }
+            Chore::Reject { slot, refused } => {
+                let time = self.now.at((self.clock)()).unwrap_or_default();
+                let lines = slot.runs.iter().map(|run| refused.line(run, time)).collect();
+                let keys: Vec<RunKey> = slot.keys().collect();
+                if let Err(error) = self.ledger.reject(keys.clone(), lines).await {
+                    return self.put_off(Chore::Reject { slot, refused }, &error);
+                }
+                self.totals.rejected += keys.len() as u64;
+                log::error!("refused by Datadog for good, set aside in the file of rejected runs: {}", list(&keys));
+                Step::Moved
+            }
+        }
+    }
+
+    /// Whatever the status of the answer, it tells the time, and that somebody answers.
+    async fn ask_for_the_time(&mut self) -> Step {
+        let Some(client) = &self.client else {
+            return Step::Idle;
+        };
+        let answer = client.validate().await;
+        match answer.status {
+            Some(401 | 403) => log::error!("{}: runs are kept, and pushed once the API key is mended", Shown(&answer)),
+            Some(_) => {}
+            None => {
+                log::warn!("Datadog does not answer: {}", answer.text);
+                return self.back_off(None);
+            }
+        }
+        self.backoff.reset();
+        self.now.learn(answer.date, (self.clock)());
+        Step::Moved
+    }
+
+    async fn seal(&mut self, now: i64, moment: Moment) -> Step {
+        let choice = match self.suspects.due(moment.monotonic) {
+            Some(keys) => Choice::Only(keys),
+            None => Choice::Except(self.suspects.keys()),
+        };
+        match self.ledger.seal(now, self.payload_max_bytes, choice).await {
+            Ok(Sealed::Batch(batch)) => {
+                self.batch = Some(OpenBatch::new(batch, false));
+                Step::Moved
+            }
+            Ok(Sealed::Later) => Step::Wait(self.now.next_second(moment)),
+            Ok(Sealed::Nothing) => Step::Idle,
+            Err(error) => {
+                log::error!("{error}: nothing can be sealed");
+                self.back_off(None)
+            }
+        }
+    }
+
+    /// A batch that is unanswered for so long is taken apart, and sealed again once Datadog answers.
+    fn unseal_unanswered(&mut self, first: Piece) -> Step {
+        log::warn!("no answer for {} min: the batch will be sealed again once Datadog answers", UNANSWERED_MAX_S / 60);
+        let rest = self.batch.take().into_iter().flat_map(|batch| batch.pieces);
+        let pieces = std::iter::once(first).chain(rest).filter(|piece| !piece.is_witness);
+        self.chores.extend(
+            pieces.map(|piece| Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt }),
+        );
+        self.now.forget();
+        Step::Moved
+    }
+}
+
+/// An answer in a log line.
+struct Shown<'a>(&'a Answer);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.status {
+            Some(status) => write!(f, "Datadog answered {status} {}", self.0.text),
+            None => write!(f, "Datadog did not answer: {}", self.0.text),
+        }
+    }
+}
+
+fn list(keys: &[RunKey]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}

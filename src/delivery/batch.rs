@@ -1,0 +1,147 @@
+//! The open batch on its way: its pieces, and the slots that are under suspicion.
+
+use crate::{
+    event::RunKey,
+    ledger::Batch,
+    metrics::{Run, Slot},
+};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
+
+/// How often the whole batch, and a slot alone, is tried before a 400 is believed. Some are transient.
+const REFUSALS_MAX: u32 = 3;
+
+/// The batch as it is being tried.
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    /// The second at which it was sealed.
+    pub(super) at: i64,
+    pub(super) pieces: VecDeque<Piece>,
+    /// A slot of it that Datadog has taken.
+    pub(super) witness: Option<Slot>,
+}
+
+/// Slots that are sent in one request.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) slots: Vec<Slot>,
+    /// Whether it is the whole batch.
+    is_whole: bool,
+    /// How often it was refused by a 400.
+    pub(super) refusals: u32,
+    /// Whether a try of it may have been taken.
+    pub(super) is_in_doubt: bool,
+    /// Whether it was taken before, and goes again only to see whether Datadog takes anything now.
+    pub(super) is_witness: bool,
+}
+
+impl OpenBatch {
+    pub(super) fn new(batch: Batch, is_in_doubt: bool) -> Self {
+        let piece = Piece { slots: batch.slots, is_whole: true, refusals: 0, is_in_doubt, is_witness: false };
+        Self { at: batch.at, pieces: VecDeque::from([piece]), witness: None }
+    }
+
+    /// Has a slot that was taken sent again, unchanged, where no other piece can tell whether Datadog takes anything.
+    pub(super) fn call_witness(&mut self) {
+        if self.pieces.is_empty()
+            && let Some(slot) = self.witness.take()
+        {
+            let slots = vec![slot];
+            self.pieces.push_back(Piece { slots, is_whole: false, refusals: 0, is_in_doubt: false, is_witness: true });
+        }
+    }
+}
+
+impl Piece {
+    /// Its halves, or itself if it is a single slot.
+    pub(super) fn halves(mut self) -> Result<[Self; 2], Self> {
+        if self.slots.len() < 2 {
+            return Err(self);
+        }
+        let half = |slots| Self { slots, is_whole: false, refusals: 0, ..self };
+        let right = self.slots.split_off(self.slots.len() / 2);
+        let left = std::mem::take(&mut self.slots);
+        Ok([half(left), half(right)])
+    }
+
+    /// Whether a refusal of it is not believed yet.
+    pub(super) fn is_tried_again(&self) -> bool {
+        (self.is_whole || self.slots.len() == 1) && self.refusals < REFUSALS_MAX
+    }
+}
+
+/// Why a run was set aside.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    pub(super) status: Option<u16>,
+    pub(super) answer: String,
+}
+
+impl Refused {
+    /// The line about a run for people, which `replay` can take in again.
+    pub(super) fn line(&self, run: &Run, time: i64) -> String {
+        let time = jiff::Timestamp::from_second(time).unwrap_or_default();
+        serde_json::json!({
+            "time": time.to_string(),
+            "key": run.key,
+            "status": self.status,
+            "answer": self.answer,
+            "request": crate::event::delivery_of(run),
+        })
+        .to_string()
+    }
+}
+
+/// Slots that were refused alone. One is to blame only if it is refused again after Datadog has taken another one;
+/// if Datadog takes none, the fault lies between us.
+#[derive(Debug, Default)]
+pub(super) struct Suspects(Vec<Suspect>);
+
+#[derive(Debug)]
+struct Suspect {
+    keys: HashSet<RunKey>,
+    refused: Refused,
+    /// When it is tried again.
+    due: Duration,
+    another_was_taken: bool,
+}
+
+impl Suspects {
+    pub(super) fn add(&mut self, slot: &Slot, refused: Refused, due: Duration) {
+        self.forget(slot);
+        self.0.push(Suspect { keys: slot.keys().collect(), refused, due, another_was_taken: false });
+    }
+
+    pub(super) fn forget(&mut self, slot: &Slot) {
+        for key in slot.keys() {
+            self.0.retain(|suspect| !suspect.keys.contains(&key));
+        }
+    }
+
+    /// Datadog has taken the slots of `keys`: they are cleared, and all others are due now.
+    pub(super) fn another_was_taken(&mut self, keys: &HashSet<RunKey>, moment: Duration) {
+        self.0.retain(|suspect| suspect.keys.is_disjoint(keys));
+        for suspect in &mut self.0 {
+            suspect.another_was_taken = true;
+            suspect.due = moment;
+        }
+    }
+
+    /// Why a slot that was refused once more is rejected, if Datadog has taken another one meanwhile.
+    pub(super) fn is_convicted(&self, slot: &Slot) -> Option<Refused> {
+        let mut suspects = self.0.iter().filter(|suspect| suspect.another_was_taken);
+        let suspect = suspects.find(|suspect| slot.keys().all(|key| suspect.keys.contains(&key)))?;
+        Some(suspect.refused.clone())
+    }
+
+    pub(super) fn keys(&self) -> HashSet<RunKey> {
+        self.0.iter().flat_map(|suspect| &suspect.keys).copied().collect()
+    }
+
+    /// The runs of the first slot that is due.
+    pub(super) fn due(&self, moment: Duration) -> Option<HashSet<RunKey>> {
+        self.0.iter().find(|suspect| suspect.due <= moment).map(|suspect| suspect.keys.clone())
+    }
+}

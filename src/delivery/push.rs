@@ -1,0 +1,159 @@
+//! One request of a batch, and what its answer leads to.
+
+use super::{
+    Chore, Delivery, Shown, Step,
+    batch::{Piece, Refused},
+    list,
+    now::Moment,
+};
+use crate::{
+    datadog::{Answer, Verdict},
+    event::RunKey,
+    ledger,
+    metrics::{self, MetricPayload, Slot},
+};
+use std::time::Duration;
+
+/// How far behind and ahead of an answer's `Date` a second may lie for its points to be taken: Datadog's own limits are
+/// an hour behind and ten minutes ahead, less what the two clocks of one answer may differ by.
+const WINDOW_BEHIND_S: i64 = 58 * 60;
+const WINDOW_AHEAD_S: i64 = 9 * 60;
+
+/// The wait after an answer about the key, and the time for which a refused slot stands aside.
+const HELD: Duration = Duration::from_secs(60);
+
+impl Delivery {
+    pub(super) async fn push(&mut self, mut piece: Piece) -> Step {
+        let payload = metrics::payload(&piece.slots);
+        let Some(client) = &self.client else {
+            for run in piece.slots.iter().flat_map(|slot| &slot.runs) {
+                log::info!("dry run: would have processed {} {}", run.key, run.tag_set.tags.join(" "));
+            }
+            self.record_taken(ledger::keys_of(&piece.slots), payload);
+            return Step::Moved;
+        };
+        let answer = client.push(&payload).await;
+        let moment = (self.clock)();
+        if answer.status.is_some() {
+            self.now.learn(answer.date, moment);
+        }
+        let runs: usize = piece.slots.iter().map(|slot| slot.runs.len()).sum();
+        match answer.verdict.clone() {
+            Verdict::Taken => {
+                log::info!("pushed {runs} runs: {}", Shown(&answer));
+                self.taken(piece, payload, moment)
+            }
+            Verdict::Retry { after, surely_failed, is_unexpected } => {
+                piece.is_in_doubt |= !surely_failed;
+                self.put_back([piece]);
+                let unexpected = if is_unexpected { "unexpected answer: " } else { "" };
+                log::warn!("{unexpected}{}: trying again", Shown(&answer));
+                self.back_off(after)
+            }
+            Verdict::Denied => {
+                log::error!("{}: runs are kept, and pushed once the API key is mended", Shown(&answer));
+                self.put_back([piece]);
+                self.wait_until(moment.monotonic + HELD)
+            }
+            Verdict::TooLarge => self.too_large(piece, &answer, moment),
+            Verdict::Refused => self.refused(piece, &answer, moment),
+        }
+    }
+
+    /// What was not taken is tried next, in its order.
+    fn put_back(&mut self, pieces: impl IntoIterator<Item = Piece, IntoIter: DoubleEndedIterator>) {
+        if let Some(batch) = &mut self.batch {
+            for piece in pieces.into_iter().rev() {
+                batch.pieces.push_front(piece);
+            }
+        }
+    }
+
+    /// A 2xx is believed for the seconds that lie inside the window by the answer's own clock.
+    fn taken(&mut self, piece: Piece, payload: MetricPayload, moment: Moment) -> Step {
+        let answered_at = self.now.at(moment).unwrap_or(moment.unix);
+        let window = answered_at - WINDOW_BEHIND_S..=answered_at + WINDOW_AHEAD_S;
+        self.backoff.reset();
+        self.suspects.another_was_taken(&ledger::key_set(&ledger::keys_of(&piece.slots)), moment.monotonic);
+        if piece.is_witness {
+            return Step::Moved;
+        }
+        if let (Some(batch), Some(slot)) = (&mut self.batch, piece.slots.last()) {
+            batch.witness = Some(slot.clone());
+        }
+        let (taken, dropped): (Vec<Slot>, Vec<Slot>) =
+            piece.slots.into_iter().partition(|slot| window.contains(&slot.second));
+        if !dropped.is_empty() {
+            self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&dropped), in_doubt: true });
+        }
+        if !taken.is_empty() {
+            self.record_taken(ledger::keys_of(&taken), payload);
+        }
+        Step::Moved
+    }
+
+    fn record_taken(&mut self, keys: Vec<RunKey>, payload: MetricPayload) {
+        if self.log_payloads {
+            self.chores.push_back(Chore::LogPayload { line: payload.line() });
+        }
+        self.chores.push_back(Chore::Mark { keys, payload });
+    }
+
+    fn too_large(&mut self, piece: Piece, answer: &Answer, moment: Moment) -> Step {
+        match piece.halves() {
+            Ok(halves) => {
+                log::warn!("{}: trying the halves", Shown(answer));
+                self.put_back(halves);
+                Step::Moved
+            }
+            Err(piece) => {
+                log::error!("{}: a single slot is too large for something between us: it is kept", Shown(answer));
+                self.put_back([piece]);
+                self.wait_until(moment.monotonic + HELD)
+            }
+        }
+    }
+
+    /// A 400. The whole batch, and a slot alone, is tried three times; what lies between is split at once.
+    fn refused(&mut self, mut piece: Piece, answer: &Answer, moment: Moment) -> Step {
+        log::warn!("{}: refused", Shown(answer));
+        if piece.is_witness {
+            // Datadog refuses what it has taken before: the fault lies between us.
+            return Step::Moved;
+        }
+        piece.refusals += 1;
+        if let [slot] = piece.slots.as_slice()
+            && let Some(refused) = self.suspects.is_convicted(slot)
+        {
+            self.suspects.forget(slot);
+            self.chores.push_back(Chore::Reject { slot: slot.clone(), refused });
+            return Step::Moved;
+        }
+        if piece.is_tried_again() {
+            self.put_back([piece]);
+            return self.back_off(None);
+        }
+        match piece.halves() {
+            Ok(halves) => self.put_back(halves),
+            Err(piece) => self.stand_aside(&piece, answer, moment),
+        }
+        Step::Moved
+    }
+
+    /// A slot that is refused alone waits until Datadog has taken another one: only then is it to blame.
+    fn stand_aside(&mut self, piece: &Piece, answer: &Answer, moment: Moment) {
+        for slot in &piece.slots {
+            log::warn!(
+                "refused alone, stands aside for {} s: {}",
+                HELD.as_secs(),
+                list(&slot.keys().collect::<Vec<_>>())
+            );
+            let refused = Refused { status: answer.status, answer: answer.text.clone() };
+            self.suspects.add(slot, refused, moment.monotonic + HELD);
+        }
+        self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt });
+        if let Some(batch) = &mut self.batch {
+            batch.call_witness();
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What has been accepted and what has been sent: one thread that owns the journal and the cache.
+//!
+//! Invariant: only this room knows that there are files. Everything is answered after the sync that makes it so:
+//! `accept` returns `Accepted::New` for a run that is on disk, and a duplicate of a run that is not yet on disk
+//! waits for the same sync and shares its outcome. Requests that wait at the same moment share one sync.
+
+mod borrowed;
+mod cache;
+mod disk;
+mod inspect;
+mod journal;
+mod keys;
+mod layout;
+mod lines;
+mod lock;
+mod owner;
+mod record;
+mod recover;
+mod state;
+
+use crate::{
+    event::RunKey,
+    metrics::{Run, Slot},
+};
+use owner::{Command, Owner};
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::sync::{Notify, oneshot};
+
+pub use borrowed::BorrowError;
+pub(crate) use borrowed::Borrowed;
+pub use cache::{CacheError, WorkflowCache};
+pub use disk::{RealDisk, Stamp, Storage, Stored};
+pub use inspect::inspect;
+use lock::Lock;
+pub use lock::LockError;
+pub use state::{Batch, Choice};
+
+/// Which set of files: a dry run has its own, so that both can share a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Runs are pushed to Datadog.
+    Live,
+    /// Everything but the push.
+    DryRun,
+}
+
+/// What a re-run of a run that is recorded already counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Reruns {
+    /// News: each attempt is counted
+    #[default]
+    Push,
+    /// Seen before, if any attempt of the run is recorded
+    Drop,
+}
+
+/// The paths of one mode's files.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The directory they are in.
+    pub dir: PathBuf,
+    /// IDs already sent.
+    pub cache: PathBuf,
+    /// Accepted runs and sealed batches.
+    pub journal: PathBuf,
+    /// The lock.
+    pub lock: PathBuf,
+    /// What Datadog refused for good, and deliveries that could not be understood.
+    pub rejected: PathBuf,
+    /// The payloads of a dry run, or those that a live one logs.
+    pub payloads: PathBuf,
+}
+
+impl Files {
+    /// The files of `mode` in `dir`.
+    #[must_use]
+    pub fn new(dir: &Path, mode: Mode) -> Self {
+        let suffix = match mode {
+            Mode::Live => "",
+            Mode::DryRun => "-dry-run",
+        };
+        let file = |stem: &str, extension: &str| dir.join(format!("{stem}{suffix}{extension}"));
+        Self {
+            dir: dir.to_owned(),
+            cache: file("sent-workflows", ".json"),
+            journal: file("journal", ".jsonl"),
+            lock: file("lock", ""),
+            rejected: file("rejected", ".jsonl"),
+            payloads: file("payloads", ".jsonl"),
+        }
+    }
+}
+
+/// How to open a ledger.
+#[derive(Debug)]
+pub struct Options {
+    /// Where its files are.
+    pub files: Files,
+    /// What a re-run counts as.
+    pub reruns: Reruns,
+    /// How long to wait for another process to give the directory back.
+    pub lock_patience: Duration,
+    /// The second that a new journal carries: now, by the local clock.
+    pub birth: i64,
+    /// Where the journal is compacted, if it is mostly settled.
+    pub compact_at_bytes: u64,
+    /// The disk.
+    pub storage: Arc<dyn Storage>,
+}
+
+impl Options {
+    /// The options of a service on real files.
+    #[must_use]
+    pub fn new(files: Files, reruns: Reruns, birth: i64) -> Self {
+        Self {
+            files,
+            reruns,
+            lock_patience: Duration::from_secs(30),
+            birth,
+            compact_at_bytes: 8 << 20,
+            storage: Arc::new(RealDisk),
+        }
+    }
+}
+
+/// The ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The lock could not be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The journal's content is not what it should be. It was left as it is.
+    #[error("{} is damaged at byte {offset}: {what}", path.display())]
+    DamagedJournal {
+        /// The file.
+        path: PathBuf,
+        /// The first byte that is not as it should be.
+        offset: usize,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The system failed us.
+    #[error("{}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// What became of a run that was handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is new, and on disk now.
+    New,
+    /// It was seen before, and is on disk.
+    Duplicate,
+}
+
+/// The ledger cannot write at the moment. Nothing of what was asked for counts; ask again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(String);
+
+/// What there is to send.
+#[derive(Debug)]
+pub enum Sealed {
+    /// The open batch: just sealed, or one that was open already.
+    Batch(Batch),
+    /// Runs wait, but none can be sealed in this second.
+    Later,
+    /// No run waits.
+    Nothing,
+}
+
+/// The ledger in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// IDs in the cache.
+    pub known: usize,
+    /// Runs accepted and not settled.
+    pub pending: usize,
+}
+
+/// A handle on the ledger. Its clones share one owning thread.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    commands: mpsc::Sender<Command>,
+    news: Arc<Notify>,
+}
+
+/// What opening a ledger gives: the handle, and the thread that ends when the last handle is dropped.
+#[derive(Debug)]
+pub struct Opened {
+    /// The first handle.
+    pub ledger: Ledger,
+    /// The owner of the files.
+    pub owner: JoinHandle<()>,
+    /// What was found.
+    pub standing: Standing,
+    /// The batch that was open when the ledger was last used, as it was sealed.
+    pub open_batch: Option<Batch>,
+}
+
+impl Ledger {
+    /// Takes the lock, reads the files and starts the owning thread. May wait for the lock.
+    ///
+    /// # Errors
+    /// Another process has the directory, a file is damaged, or the system failed us. Damaged files are left
+    /// as they are.
+    pub fn open(options: Options) -> Result<Opened, OpenError> {
+        let (commands, inbox) = mpsc::channel();
+        let news = Arc::new(Notify::new());
+        let owner = Owner::open(options, Arc::clone(&news))?;
+        let standing = owner.standing();
+        let open_batch = owner.open_batch();
+        let thread = std::thread::Builder::new().name("ledger".to_owned());
+        let owner = thread
+            .spawn(move || owner.run(&inbox))
+            .map_err(|source| OpenError::io(Path::new("ledger thread"), source))?;
+        Ok(Opened { ledger: Self { commands, news }, owner, standing, open_batch })
+    }
+
+    /// Takes a run in, if it is new.
+    ///
+    /// # Errors
+    /// Nothing was accepted.
+    pub async fn accept(&self, run: Run) -> Result<Accepted, Unavailable> {
+        let run = Arc::new(run);
+        let line = record::Record::Accept(Arc::clone(&run)).line();
+        self.ask(|reply| Command::Accept { run, line, reply }).await
+    }
+
+    /// Waits until a run has been accepted since the last call returned.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Gives the open batch, sealing one first if there is none: of waiting runs that `choice` takes, by the
+    /// rules of the second `now`, up to `limit` bytes of payload. It is on disk then.
+    ///
+    /// # Errors
+    /// Nothing was sealed.
+    pub async fn seal(&self, now: i64, limit: usize, choice: Choice) -> Result<Sealed, Unavailable> {
+        self.ask(|reply| Command::Seal { now, limit, choice, reply }).await
+    }
+
+    /// Lets runs of the open batch wait again.
+    ///
+    /// # Errors
+    /// They are still in the batch.
+    pub async fn unseal(&self, keys: Vec<RunKey>, in_doubt: bool) -> Result<(), Unavailable> {
+        self.ask(|reply| Command::Unseal { keys, in_doubt, reply }).await
+    }
+
+    /// Settles runs that Datadog refuses for good, after `lines` about them, of JSON, have been set aside.
+    ///
+    /// # Errors
+    /// They are still pending.
+    pub async fn reject(&self, keys: Vec<RunKey>, lines: Vec<String>) -> Result<(), Unavailable> {
+        self.ask(|reply| Command::Reject { keys, lines, reply }).await
+    }
+
+    /// Sets aside, for people, a line of JSON about a delivery that could not be understood.
+    ///
+    /// # Errors
+    /// It is not on disk.
+    pub async fn set_aside(&self, line: String) -> Result<(), Unavailable> {
+        self.reject(Vec::new(), vec![line]).await
+    }
+
+    /// Records runs as sent. They are on disk then, and settled.
+    ///
+    /// # Errors
+    /// They are still pending; call again.
+    pub async fn mark(&self, keys: Vec<RunKey>) -> Result<(), Unavailable> {
+        self.ask(|reply| Command::Mark { keys, reply }).await
+    }
+
+    /// Appends a payload to the file of payloads.
+    ///
+    /// # Errors
+    /// It is not on disk.
+    pub async fn log_payload(&self, line: String) -> Result<(), Unavailable> {
+        self.ask(|reply| Command::LogPayload { line, reply }).await
+    }
+
+    /// The ledger in numbers.
+    ///
+    /// # Errors
+    /// The owning thread is gone.
+    pub async fn standing(&self) -> Result<Standing, Unavailable> {
+        self.ask(|reply| Command::Standing { reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Unavailable>>) -> Command,
+    ) -> Result<T, Unavailable> {
+        let gone = || Unavailable("the ledger has stopped".to_owned());
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// The keys of some slots, as one list.
+pub(crate) fn keys_of(slots: &[Slot]) -> Vec<RunKey> {
+    slots.iter().flat_map(Slot::keys).collect()
+}
+
+/// All keys of some slots, to choose by.
+pub(crate) fn key_set<'a>(keys: impl IntoIterator<Item = &'a RunKey>) -> HashSet<RunKey> {
+    keys.into_iter().copied().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! The text of the file of sent IDs: reading any layout, writing ours, and telling a torn end from damage.
+//!
+//! Invariant: no I/O. Ours is what `JSON.stringify({ sent }, null, 2)` writes, with other keys before `sent`.
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+const OPENING: &str = "\"sent\": [";
+const CLOSING: &[u8] = b"\n  ]\n}";
+const CLOSING_EMPTY: &[u8] = b"]\n}";
+
+/// Where the text is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Flaw {
+    pub(super) offset: usize,
+    pub(super) what: String,
+}
+
+/// Where the next ID goes in a text laid out as ours: over the closing brackets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// The byte after the last ID, or after the opening bracket.
+    pub(super) offset: u64,
+    is_empty: bool,
+}
+
+impl Tail {
+    /// The bytes to write at the tail's offset, and the tail after that.
+    pub(super) fn append(self, ids: &[&str]) -> (Vec<u8>, Self) {
+        let mut text = Vec::new();
+        let mut tail = self;
+        for id in ids {
+            push(&mut text, id, tail.is_empty);
+            tail.is_empty = false;
+        }
+        tail.offset += text.len() as u64;
+        text.extend_from_slice(tail.closing());
+        (text, tail)
+    }
+
+    /// What stands after the offset of a whole text.
+    pub(super) const fn closing(self) -> &'static [u8] {
+        if self.is_empty { CLOSING_EMPTY } else { CLOSING }
+    }
+}
+
+fn push(text: &mut Vec<u8>, id: &str, is_first: bool) {
+    text.extend_from_slice(if is_first { b"\n    " } else { b",\n    " });
+    text.extend_from_slice(serde_json::Value::from(id).to_string().as_bytes());
+}
+
+/// A file's content on its way into a new file.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// Other keys than `sent`, with their values as they stood.
+    pub(super) others: Vec<(String, Box<RawValue>)>,
+    ids: Vec<u8>,
+}
+
+impl Document {
+    pub(super) fn push(&mut self, id: &str) {
+        let is_first = self.ids.is_empty();
+        push(&mut self.ids, id, is_first);
+    }
+
+    /// The whole text in our layout.
+    pub(super) fn text(&self) -> (Vec<u8>, Tail) {
+        let mut text = b"{\n".to_vec();
+        for (name, value) in &self.others {
+            let name = serde_json::Value::from(name.as_str());
+            text.extend_from_slice(format!("  {name}: {value},\n").as_bytes());
+        }
+        text.extend_from_slice(format!("  {OPENING}").as_bytes());
+        text.extend_from_slice(&self.ids);
+        let tail = Tail { offset: text.len() as u64, is_empty: self.ids.is_empty() };
+        text.extend_from_slice(tail.closing());
+        (text, tail)
+    }
+}
+
+/// What a text holds beside its IDs.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Other keys than `sent`, with their values as they stand.
+    pub(super) others: Vec<(String, Box<RawValue>)>,
+    /// Where to append, if the end is laid out as ours.
+    pub(super) tail: Option<Tail>,
+}
+
+/// Reads a text, handing each ID to `take` in order. After a flaw, what was taken means nothing.
+pub(super) fn read(bytes: &[u8], mut take: impl FnMut(&str)) -> Result<Read, Flaw> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let flaw = |error: &serde_json::Error| Flaw { offset: offset(bytes, error), what: what(error) };
+    let visitor = FileVisitor { take: &mut take };
+    let (others, sent_is_last) = json.deserialize_map(visitor).map_err(|error| flaw(&error))?;
+    json.end().map_err(|error| flaw(&error))?;
+    let tail = if !sent_is_last {
+        None
+    } else if bytes.ends_with(b"\"sent\": []\n}") {
+        Some(Tail { offset: (bytes.len() - CLOSING_EMPTY.len()) as u64, is_empty: true })
+    } else if bytes.ends_with(b"\"\n  ]\n}") {
+        Some(Tail { offset: (bytes.len() - CLOSING.len()) as u64, is_empty: false })
+    } else {
+        None
+    };
+    Ok(Read { others, tail })
+}
+
+/// The error's byte in the text; the library tells line and column.
+fn offset(bytes: &[u8], error: &serde_json::Error) -> usize {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let before: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    (before + error.column().saturating_sub(1)).min(bytes.len())
+}
+
+fn what(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}
+
+struct FileVisitor<'t, F> {
+    take: &'t mut F,
+}
+
+impl<'de, F: FnMut(&str)> Visitor<'de> for FileVisitor<'_, F> {
+    type Value = (Vec<(String, Box<RawValue>)>, bool);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a list `sent`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut others = Vec::new();
+        let mut has_sent = false;
+        let mut sent_is_last = false;
+        while let Some(name) = map.next_key::<String>()? {
+            sent_is_last = name == "sent";
+            if !sent_is_last {
+                others.push((name, map.next_value()?));
+            } else if has_sent {
+                return Err(A::Error::custom("`sent` stands there twice"));
+            } else {
+                map.next_value_seed(Ids { take: &mut *self.take })?;
+                has_sent = true;
+            }
+        }
+        if !has_sent {
+            return Err(A::Error::custom("there is no list `sent`"));
+        }
+        Ok((others, sent_is_last))
+    }
+}
+
+struct Ids<'t, F> {
+    take: &'t mut F,
+}
+
+impl<'de, F: FnMut(&str)> DeserializeSeed<'de> for Ids<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(&str)> Visitor<'de> for Ids<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of IDs")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Id { take: &mut *self.take })?.is_some() {}
+        Ok(())
+    }
+}
+
+struct Id<'t, F> {
+    take: &'t mut F,
+}
+
+impl<'de, F: FnMut(&str)> DeserializeSeed<'de> for Id<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<F: FnMut(&str)> Visitor<'_> for Id<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an ID, which is a text")
+    }
+
+    fn visit_str<E>(self, id: &str) -> Result<(), E> {
+        (self.take)(id);
+        Ok(())
+    }
+}
+
+/// What stands before the tear in a text whose last append was cut short.
+#[derive(Debug)]
+pub(super) struct Torn {
+    pub(super) others: Vec<(String, Box<RawValue>)>,
+    pub(super) ids: Vec<String>,
+}
+
+/// Reads the whole IDs at the start of a text in our layout that is not valid JSON; `None` if it does not
+/// even begin as ours.
+pub(super) fn salvage(bytes: &[u8]) -> Option<Torn> {
+    let opening = format!("  {OPENING}");
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let mut at = 0;
+    for line in lines {
+        if line.starts_with(opening.as_bytes()) {
+            break;
+        }
+        at += line.len();
+    }
+    let head_len = at + opening.len();
+    let mut head = bytes.get(..head_len)?.to_vec();
+    head.extend_from_slice(CLOSING_EMPTY);
+    let others = read(&head, |_| ()).ok()?.others;
+    let mut rest = bytes.get(head_len..)?;
+    let mut ids = Vec::new();
+    while let Some(text) = rest.strip_prefix(if ids.is_empty() { &b"\n    "[..] } else { b",\n    " }) {
+        let mut json = serde_json::Deserializer::from_slice(text).into_iter::<String>();
+        let Some(Ok(id)) = json.next() else {
+            break;
+        };
+        ids.push(id);
+        rest = text.get(json.byte_offset()..).unwrap_or_default();
+    }
+    Some(Torn { others, ids })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours(ids: &[&str]) -> Vec<u8> {
+        let mut document = Document::default();
+        for id in ids {
+            document.push(id);
+        }
+        document.text().0
+    }
+
+    fn ids(bytes: &[u8]) -> Result<Vec<String>, Flaw> {
+        let mut ids = Vec::new();
+        read(bytes, |id| ids.push(id.to_owned())).map(|_| ids)
+    }
+
+    #[test]
+    fn the_layout_is_what_json_stringify_writes() {
+        assert_eq!(ours(&[]), b"{\n  \"sent\": []\n}");
+        assert_eq!(ours(&["1", "a\"b"]), b"{\n  \"sent\": [\n    \"1\",\n    \"a\\\"b\"\n  ]\n}");
+    }
+
+    #[test]
+    fn appending_over_the_tail_gives_the_same_text_as_writing_it_whole() {
+        let all = ["1", "2/attempts/3", "\u{1f600}\n", "4"];
+        for split in 0..=all.len() {
+            let (before, after) = all.split_at(split);
+            let mut text = ours(before);
+            let tail = read(&text, |_| ()).unwrap().tail.unwrap();
+            let (bytes, next) = tail.append(after);
+            text.truncate(usize::try_from(tail.offset).unwrap());
+            text.extend_from_slice(&bytes);
+            assert_eq!(text, ours(&all), "split at {split}");
+            assert_eq!(read(&text, |_| ()).unwrap().tail, Some(next));
+        }
+    }
+
+    #[test]
+    fn a_text_laid_out_otherwise_is_read_but_not_appended_to() {
+        let flat = br#"{"sent":["1","2"]}"#;
+        let first = b"{\n  \"sent\": [\n    \"1\"\n  ],\n  \"note\": 1\n}";
+        let trailing = [ours(&["1"]), b"\n".to_vec()].concat();
+        for text in [&flat[..], first, &trailing] {
+            let read = read(text, |_| ()).unwrap();
+            assert_eq!(read.tail, None);
+        }
+        assert_eq!(ids(flat).unwrap(), ["1", "2"]);
+    }
+
+    #[test]
+    fn other_keys_are_kept_as_they_stand() {
+        let text = br#"{"note": {"b": 1.50, "a": [ ]}, "sent": ["1"], "z": null}"#;
+        let mut document = Document::default();
+        document.others = read(text, |id| document.push(id)).unwrap().others;
+        let (text, _) = document.text();
+        let expected = "{\n  \"note\": {\"b\": 1.50, \"a\": [ ]},\n  \"z\": null,\n  \"sent\": [\n    \"1\"\n  ]\n}";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_no_such_file_is_a_flaw_at_its_byte() {
+        let cases = [
+            ("", 0),
+            ("[]", 0),
+            ("{}", 1),
+            ("{\"sent\": 1}", 9),
+            ("{\"sent\": [1]}", 10),
+            ("{\"sent\": [\"1\"", 13),
+            ("{\n  \"sent\": [\n    \"1\",\n  ]\n}", 26),
+            ("{\"sent\": []} x", 13),
+        ];
+        for (text, offset) in cases {
+            let flaw = ids(text.as_bytes()).unwrap_err();
+            assert!(flaw.offset.abs_diff(offset) <= 1, "{text}: {flaw:?}");
+        }
+        assert!(ids(br#"{"sent": [], "sent": []}"#).unwrap_err().what.contains("twice"));
+    }
+
+    #[test]
+    fn the_whole_ids_before_a_tear_are_told_at_whatever_byte_it_is() {
+        let whole = ours(&["11", "22", "33"]);
+        let before = ours(&["11", "22"]);
+        let start = before.len() - CLOSING.len();
+        for cut in start..whole.len() {
+            // The new bytes up to the cut, then nothing, zeros, or what stood there before.
+            let torn = whole[..cut].to_vec();
+            let zeros = [torn.clone(), vec![0; whole.len() - cut]].concat();
+            let old = [torn.clone(), before.get(cut..).unwrap_or_default().to_vec()].concat();
+            for text in [torn, zeros, old] {
+                match ids(&text) {
+                    Ok(ids) => assert_eq!(ids, ["11", "22"]),
+                    Err(_) => assert!(salvage(&text).unwrap().ids.starts_with(&["11".to_owned(), "22".to_owned()])),
+                }
+            }
+        }
+        for text in [&b""[..], b"{", b"{\n  \"sent\"", b"garbage\n"] {
+            assert!(salvage(text).is_none());
+        }
+    }
+}

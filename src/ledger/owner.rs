@@ -1,0 +1,306 @@
+//! The thread that owns the files: it takes what has come in, writes it as one group, syncs, and answers.
+
+use super::{
+    Accepted, Batch, Choice, OpenError, Options, Reruns, Sealed, Standing, Unavailable,
+    cache::WorkflowCache,
+    disk::Storage,
+    journal::Journal,
+    lines::{self, Lines},
+    lock::Lock,
+    record::Record,
+    recover::{self, Recovered},
+    state::State,
+};
+use crate::{event::RunKey, hints::explain, metrics::Run};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::{Arc, mpsc},
+};
+use tokio::sync::{Notify, oneshot};
+
+/// A group is written when it has grown to this, though more may be waiting.
+const GROUP_MAX_BYTES: usize = 1 << 20;
+
+type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Accept { run: Arc<Run>, line: Vec<u8>, reply: Reply<Accepted> },
+    Seal { now: i64, limit: usize, choice: Choice, reply: Reply<Sealed> },
+    Unseal { keys: Vec<RunKey>, in_doubt: bool, reply: Reply<()> },
+    Reject { keys: Vec<RunKey>, lines: Vec<String>, reply: Reply<()> },
+    Mark { keys: Vec<RunKey>, reply: Reply<()> },
+    LogPayload { line: String, reply: Reply<()> },
+    Standing { reply: Reply<Standing> },
+}
+
+/// Who waits for a group to be on disk.
+#[derive(Debug)]
+enum Waiting {
+    Accept(Reply<Accepted>, Accepted),
+    Seal(Reply<Sealed>),
+    Change(Reply<()>),
+}
+
+/// Records that will be written and synced together, and those who wait for it.
+#[derive(Debug, Default)]
+struct Group {
+    lines: Vec<u8>,
+    records: Vec<Record>,
+    waiting: Vec<Waiting>,
+    /// The runs in it, by key and by ID: not on disk yet, but seen.
+    keys: HashSet<RunKey>,
+    attempts: HashMap<u64, usize>,
+    /// Whether it changes the batch or what is in it; such a group is written before the next change.
+    changes_batch: bool,
+}
+
+impl Group {
+    fn add(&mut self, record: Record, line: &[u8], waiting: Waiting) {
+        self.lines.extend_from_slice(line);
+        self.records.push(record);
+        self.waiting.push(waiting);
+    }
+
+    fn change(&mut self, record: Record, waiting: Waiting) {
+        let line = record.line();
+        self.add(record, &line, waiting);
+        self.changes_batch = true;
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Owner {
+    state: State,
+    journal: Journal,
+    cache: WorkflowCache,
+    rejected: Lines,
+    payloads: Lines,
+    reruns: Reruns,
+    compact_at_bytes: u64,
+    /// Whether the journal ends with a batch that no later record says to be settled.
+    is_last_batch_bare: bool,
+    /// The last second that delivery told, by Datadog's clock.
+    now: Option<i64>,
+    /// How many runs the journal holds, settled ones with them.
+    journaled: usize,
+    news: Arc<Notify>,
+    storage: Arc<dyn Storage>,
+    _lock: Lock,
+}
+
+impl Owner {
+    pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
+        let Options { files, reruns, lock_patience, birth, compact_at_bytes, storage } = options;
+        storage.create_dir(&files.dir).map_err(|source| OpenError::io(&files.dir, source))?;
+        let lock = Lock::take(&files.lock, lock_patience)?;
+        let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
+            recover::recover(&storage, &files, birth)?;
+        let mut owner = Self {
+            state,
+            journal,
+            cache,
+            rejected: Lines::new(&files.rejected, lines::MAX_BYTES),
+            payloads: Lines::new(&files.payloads, lines::MAX_BYTES),
+            reruns,
+            compact_at_bytes,
+            is_last_batch_bare,
+            now: None,
+            journaled,
+            news,
+            storage,
+            _lock: lock,
+        };
+        if must_rewrite {
+            owner.rewrite_journal().map_err(|source| OpenError::io(&files.journal, source))?;
+        }
+        Ok(owner)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing { known: self.cache.len(), pending: self.state.pending_len() }
+    }
+
+    pub(super) fn open_batch(&self) -> Option<Batch> {
+        self.state.batch().cloned()
+    }
+
+    /// Works until the last handle is dropped.
+    pub(super) fn run(mut self, inbox: &mpsc::Receiver<Command>) {
+        while let Ok(first) = inbox.recv() {
+            let mut group = Group::default();
+            self.take(first, &mut group);
+            while group.lines.len() < GROUP_MAX_BYTES && !group.changes_batch {
+                match inbox.try_recv() {
+                    Ok(command) => self.take(command, &mut group),
+                    Err(_) => break,
+                }
+            }
+            self.commit(group);
+            self.compact_if_due();
+        }
+        self.close();
+    }
+
+    fn take(&mut self, command: Command, group: &mut Group) {
+        match command {
+            Command::Accept { run, line, reply } => self.accept(run, &line, reply, group),
+            Command::Seal { now, limit, choice, reply } => self.seal(now, limit, &choice, reply, group),
+            Command::Unseal { keys, in_doubt, reply } => {
+                let keys = self.pending(keys);
+                group.change(Record::Unseal { keys, in_doubt }, Waiting::Change(reply));
+            }
+            Command::Reject { keys, lines, reply } => self.reject(keys, &lines, reply, group),
+            Command::Mark { keys, reply } => answer(reply, self.mark(&keys)),
+            Command::LogPayload { line, reply } => {
+                let logged = self.payloads.append(self.storage.as_ref(), line.as_bytes());
+                answer(reply, logged.map_err(|error| unavailable(&self.payloads, &error)));
+            }
+            Command::Standing { reply } => answer(reply, Ok(self.standing())),
+        }
+    }
+
+    fn accept(&self, run: Arc<Run>, line: &[u8], reply: Reply<Accepted>, group: &mut Group) {
+        let key = run.key;
+        let (on_disk, on_its_way) = match self.reruns {
+            Reruns::Push => (self.state.is_pending(key) || self.cache.contains_key(key), group.keys.contains(&key)),
+            Reruns::Drop => (
+                self.state.is_any_attempt_pending(key) || self.cache.contains_any_attempt(key),
+                group.attempts.contains_key(&key.id.0),
+            ),
+        };
+        if on_disk {
+            answer(reply, Ok(Accepted::Duplicate));
+        } else if on_its_way {
+            group.waiting.push(Waiting::Accept(reply, Accepted::Duplicate));
+        } else {
+            group.keys.insert(key);
+            *group.attempts.entry(key.id.0).or_default() += 1;
+            group.add(Record::Accept(run), line, Waiting::Accept(reply, Accepted::New));
+        }
+    }
+
+    fn seal(&mut self, now: i64, limit: usize, choice: &Choice, reply: Reply<Sealed>, group: &mut Group) {
+        self.now = Some(now);
+        if let Some(batch) = self.open_batch() {
+            answer(reply, Ok(Sealed::Batch(batch)));
+            return;
+        }
+        let Some(slots) = self.state.plan(now, limit, choice) else {
+            let waits = self.state.waiting_len() > 0;
+            answer(reply, Ok(if waits { Sealed::Later } else { Sealed::Nothing }));
+            return;
+        };
+        let record = Record::Seal { at: now, sent: self.cache.len(), slots };
+        group.change(record, Waiting::Seal(reply));
+    }
+
+    /// What people read comes first, for the record settles the runs.
+    fn reject(&self, keys: Vec<RunKey>, lines: &[String], reply: Reply<()>, group: &mut Group) {
+        for line in lines {
+            if let Err(error) = self.rejected.append(self.storage.as_ref(), line.as_bytes()) {
+                answer(reply, Err(unavailable(&self.rejected, &error)));
+                return;
+            }
+        }
+        if keys.is_empty() {
+            answer(reply, Ok(()));
+            return;
+        }
+        let keys = self.pending(keys);
+        group.change(Record::Reject { keys }, Waiting::Change(reply));
+    }
+
+    /// A slot that is sent whole may hold runs that are settled already; only the others can still change.
+    fn pending(&self, keys: Vec<RunKey>) -> Vec<RunKey> {
+        keys.into_iter().filter(|key| self.state.is_pending(*key)).collect()
+    }
+
+    fn mark(&mut self, keys: &[RunKey]) -> Result<(), Unavailable> {
+        let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        self.cache.mark_as_sent(&ids).map_err(|error| Unavailable(explain(&error)))?;
+        self.state.settle(keys);
+        Ok(())
+    }
+
+    /// Writes and syncs the group, and only then lets it count and answers.
+    fn commit(&mut self, group: Group) {
+        if group.records.is_empty() {
+            return;
+        }
+        let written = self.write(&group.lines);
+        if let Err(error) = &written {
+            log::error!("the journal cannot be written: {error}");
+        }
+        let written = written.map_err(|error| Unavailable(format!("the journal cannot be written: {error}")));
+        if written.is_ok() {
+            self.journaled += group.keys.len();
+            self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
+            recover::apply(&mut self.state, group.records);
+            if !group.keys.is_empty() {
+                self.news.notify_one();
+            }
+        }
+        for waiting in group.waiting {
+            match waiting {
+                Waiting::Accept(reply, accepted) => answer(reply, written.clone().map(|()| accepted)),
+                Waiting::Change(reply) => answer(reply, written.clone()),
+                Waiting::Seal(reply) => {
+                    let batch = self.open_batch().map_or(Sealed::Nothing, Sealed::Batch);
+                    answer(reply, written.clone().map(|()| batch));
+                }
+            }
+        }
+    }
+
+    /// A file whose write or sync failed is never used again: the next group goes to a new one, made from what
+    /// was synced before.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if !self.journal.is_usable() {
+            log::warn!("going on with a new journal file");
+            self.rewrite_journal()?;
+        }
+        self.journal.append(lines)
+    }
+
+    fn rewrite_journal(&mut self) -> io::Result<()> {
+        let records = self.state.records(self.now, self.cache.len());
+        let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
+        self.journal.rewrite(&lines)?;
+        self.state.forget_old(self.now);
+        self.journaled = self.state.pending_len();
+        self.is_last_batch_bare = self.state.batch().is_some();
+        Ok(())
+    }
+
+    /// Compacts a journal that is large and mostly settled. A failure is no loss: the next group meets it.
+    fn compact_if_due(&mut self) {
+        let is_mostly_settled = self.state.pending_len() * 2 < self.journaled;
+        if self.journal.len() > self.compact_at_bytes
+            && is_mostly_settled
+            && let Err(error) = self.rewrite_journal()
+        {
+            log::error!("the journal cannot be compacted: {error}");
+        }
+    }
+
+    /// Leaves a journal that says by itself that its last batch is settled, should the cache be lost.
+    fn close(&mut self) {
+        if self.is_last_batch_bare && self.state.batch().is_none() && self.journal.is_usable() {
+            let record = Record::Seal { at: self.now.unwrap_or(0), sent: self.cache.len(), slots: Vec::new() };
+            if let Err(error) = self.write(&record.line()) {
+                log::error!("the journal cannot be closed: {error}");
+            }
+        }
+    }
+}
+
+fn unavailable(lines: &Lines, error: &io::Error) -> Unavailable {
+    Unavailable(format!("{}: {error}", lines.path().display()))
+}
+
+/// Whoever asked may have gone meanwhile; what they asked for stands all the same.
+fn answer<T>(reply: Reply<T>, result: Result<T, Unavailable>) {
+    drop(reply.send(result));
+}

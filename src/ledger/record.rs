@@ -1,0 +1,49 @@
+//! What the journal says, a JSON line each.
+
+use crate::{
+    event::RunKey,
+    metrics::{Run, TagSet},
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The version of the journal's format that this code writes, and the only one it reads.
+pub(super) const FORMAT: u32 = 1;
+
+/// One fact. The state of the ledger is these, applied in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Record {
+    /// The first record of every journal. No second before `birth` is ever used for a point.
+    Journal { format: u32, birth: i64 },
+    /// A tag set's last used second, carried over by compaction.
+    Last { tag_set: Arc<TagSet>, second: i64 },
+    /// A run was accepted.
+    Accept(Arc<Run>),
+    /// A batch was sealed at the second `at`, when the cache held `sent` keys. The batch before it is settled.
+    Seal { at: i64, sent: usize, slots: Vec<SealedSlot> },
+    /// These runs of the open batch wait again.
+    Unseal { keys: Vec<RunKey>, in_doubt: bool },
+    /// These runs are settled without having been sent.
+    Reject { keys: Vec<RunKey> },
+}
+
+/// The runs that share a tag set and a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SealedSlot {
+    pub(super) second: i64,
+    pub(super) keys: Vec<RunKey>,
+}
+
+impl Record {
+    /// The record as a line, with its line feed.
+    pub(super) fn line(&self) -> Vec<u8> {
+        match serde_json::to_vec(self) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                line
+            }
+            Err(error) => unreachable!("plain data always serialises: {error}"),
+        }
+    }
+}

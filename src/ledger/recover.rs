@@ -1,0 +1,133 @@
+//! Opening the ledger: what the two files say, held against each other, and mended where a crash explains it.
+//!
+//! Invariant: damage is refused by file and byte, and nothing is written before both files have been understood.
+
+use super::{
+    Files, OpenError,
+    cache::{CacheError, WorkflowCache},
+    disk::Storage,
+    journal::{self, Contents, Journal},
+    layout,
+    record::Record,
+    state::{SealedKeys, State},
+};
+use crate::{event::RunKey, hints::explain};
+use std::{path::Path, sync::Arc};
+
+/// Both files, understood and agreeing.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) state: State,
+    pub(super) journal: Journal,
+    pub(super) cache: WorkflowCache,
+    /// How many runs the journal holds, settled ones with them.
+    pub(super) journaled: usize,
+    /// Whether the journal ends with a batch that no later record says to be settled.
+    pub(super) is_last_batch_bare: bool,
+    /// Whether the journal must be written anew before it can be appended to.
+    pub(super) must_rewrite: bool,
+}
+
+/// Reads journal and cache. `birth` is the second that a new journal carries.
+pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> Result<Recovered, OpenError> {
+    let bytes = storage.read(&files.journal).map_err(|source| OpenError::io(&files.journal, source))?;
+    let read = bytes.as_deref().map(|bytes| read_journal(&files.journal, bytes)).transpose()?;
+    let (mut state, contents, journaled) = match read {
+        Some((state, contents, journaled)) => (state, Some(contents), journaled),
+        None => (State::new(birth), None, 0),
+    };
+    let open_batch_keys: Vec<RunKey> =
+        state.batch().into_iter().flat_map(|batch| &batch.slots).flat_map(super::Slot::keys).collect();
+    let is_open = |key: &RunKey| open_batch_keys.contains(key);
+    let mut cache = open_cache(storage, &files.cache, &state.sealed)?;
+    if let (Some(bytes), Some(contents)) = (&bytes, &contents) {
+        refuse_a_broken_rest_that_was_whole(&files.journal, bytes, contents, &cache)?;
+    }
+    // Every batch with a successor is settled, whatever became of the cache since.
+    let settled = state.sealed.iter().flat_map(|batch| &batch.keys).filter(|key| !is_open(key));
+    let missing: Vec<String> = settled.filter(|key| !cache.contains_key(**key)).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        log::warn!("{}: {} IDs that were sent are missing: writing them back", files.cache.display(), missing.len());
+        cache.mark_as_sent(&missing)?;
+    }
+    let marked: Vec<RunKey> = state.pending_keys().filter(|key| cache.contains_key(*key)).collect();
+    state.settle(&marked);
+    let is_last_batch_bare = state.sealed.last().is_some_and(|batch| !batch.keys.is_empty());
+    state.sealed.clear();
+    let (journal, must_rewrite) = match (&bytes, &contents) {
+        (Some(bytes), Some(contents)) => {
+            let journal = Journal::resume(Arc::clone(storage), &files.journal, contents);
+            let is_torn = contents.end < bytes.len();
+            if is_torn {
+                let path = files.journal.display();
+                log::warn!("{path}: cutting off a torn write at byte {}, which was never answered", contents.end);
+            }
+            (journal.map_err(|source| OpenError::io(&files.journal, source))?, is_torn)
+        }
+        _ => (Journal::new(Arc::clone(storage), &files.journal), true),
+    };
+    Ok(Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite })
+}
+
+fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents, usize), OpenError> {
+    let damaged =
+        |offset, what: &str| OpenError::DamagedJournal { path: path.to_owned(), offset, what: what.to_owned() };
+    let mut contents = journal::parse(bytes).map_err(|damage| damaged(damage.offset, damage.what))?;
+    let journaled = contents.records.iter().filter(|record| matches!(record, Record::Accept(_))).count();
+    let mut state = State::default();
+    for record in contents.records.drain(..) {
+        state.apply(record).map_err(|error| damaged(0, &error.to_string()))?;
+    }
+    Ok((state, contents, journaled))
+}
+
+/// A torn write was never answered, so nothing in it can have been sent.
+fn refuse_a_broken_rest_that_was_whole(
+    path: &Path,
+    bytes: &[u8],
+    contents: &Contents,
+    cache: &WorkflowCache,
+) -> Result<(), OpenError> {
+    let rest = bytes.get(contents.end..).unwrap_or_default();
+    let mut keys = journal::quoted_texts(rest).filter_map(|text| text.parse::<RunKey>().ok());
+    match keys.find(|key| cache.contains_key(*key)) {
+        Some(key) => Err(OpenError::DamagedJournal {
+            path: path.to_owned(),
+            offset: contents.end,
+            what: format!("a broken group with run {key}, which has been sent since"),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Opens the cache, completing a torn end: complete IDs come first, and all that can be missing is in the
+/// batches that the journal knows.
+fn open_cache(storage: &Arc<dyn Storage>, path: &Path, sealed: &[SealedKeys]) -> Result<WorkflowCache, CacheError> {
+    let error = match WorkflowCache::open(Arc::clone(storage), path) {
+        Err(error @ CacheError::Damaged { .. }) => error,
+        opened => return opened,
+    };
+    let bytes = storage.read(path).ok().flatten().unwrap_or_default();
+    let Some(torn) = layout::salvage(&bytes) else {
+        return Err(error);
+    };
+    // The last batch that was sealed when all that the cache held then is still there. The IDs of it and of those
+    // after it can be missing. The open batch, which comes last, needs no completing: it is sent again.
+    let Some(first) = sealed.iter().rposition(|batch| batch.sent <= torn.ids.len()) else {
+        return Err(error);
+    };
+    let settled = sealed.get(first..sealed.len().saturating_sub(1)).unwrap_or_default();
+    let missing: Vec<RunKey> = settled.iter().flat_map(|batch| &batch.keys).copied().collect();
+    log::warn!("{}: a torn write, completed from the journal", explain(&error));
+    WorkflowCache::complete(Arc::clone(storage), path, &torn, &missing)
+}
+
+/// Applies and forgets: the journal's own record of a batch serves only this module.
+pub(super) fn apply(state: &mut State, records: Vec<Record>) {
+    for record in records {
+        if let Err(error) = state.apply(record) {
+            unreachable!("the records were made from this state: {error}");
+        }
+    }
+    state.sealed.clear();
+}

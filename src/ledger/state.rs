@@ -1,0 +1,306 @@
+//! What is pending and which seconds are used: the journal's records, applied in order.
+//!
+//! Invariant: no I/O. The state after a restart is the state before it, because both come from `apply`.
+
+use super::{
+    keys::any_attempt,
+    record::{FORMAT, Record, SealedSlot},
+};
+use crate::{
+    event::RunKey,
+    metrics::{self, Run, Slot, TagSet, Totals},
+};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+/// An end further back than this counts as now. Datadog drops what is more than an hour old, and a try takes time.
+const END_MAX_AGE_S: i64 = 30 * 60;
+
+/// How long after it a used second is remembered. Beyond it no run can be given that second again.
+const LAST_KEPT_S: i64 = 70 * 60;
+
+/// The batch that is being sent.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The second at which it was sealed, by Datadog's clock.
+    pub at: i64,
+    /// Its slots, those of one tag set together.
+    pub slots: Vec<Slot>,
+}
+
+/// A sealed batch as the journal names it: its keys, and how many keys the cache held before it.
+#[derive(Debug)]
+pub(super) struct SealedKeys {
+    pub(super) sent: usize,
+    pub(super) keys: Vec<RunKey>,
+}
+
+/// The records contradict each other.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the records contradict each other: {0} is sealed, unsealed or rejected, but not pending")]
+pub(super) struct Contradiction(RunKey);
+
+/// Which of the waiting runs to seal.
+#[derive(Debug)]
+pub enum Choice {
+    /// All but these.
+    Except(HashSet<RunKey>),
+    /// Only these.
+    Only(HashSet<RunKey>),
+}
+
+impl Choice {
+    fn takes(&self, key: RunKey) -> bool {
+        match self {
+            Self::Except(keys) => !keys.contains(&key),
+            Self::Only(keys) => keys.contains(&key),
+        }
+    }
+}
+
+/// A slot of a batch that is being planned.
+#[derive(Debug, Default)]
+struct Planned {
+    totals: Totals,
+    keys: Vec<RunKey>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Runs that are in no batch, in the order of their acceptance.
+    waiting: BTreeMap<u64, Arc<Run>>,
+    /// Every run that is not settled, with its place in that order.
+    pending: BTreeMap<RunKey, u64>,
+    batch: Option<Batch>,
+    last: HashMap<Arc<TagSet>, i64>,
+    tag_sets: HashSet<Arc<TagSet>>,
+    birth: i64,
+    next_place: u64,
+    /// Batches that the journal knows, the open one last. Only filled while a journal is read.
+    pub(super) sealed: Vec<SealedKeys>,
+}
+
+impl State {
+    pub(super) fn new(birth: i64) -> Self {
+        Self { birth, ..Self::default() }
+    }
+
+    pub(super) fn is_pending(&self, key: RunKey) -> bool {
+        self.pending.contains_key(&key)
+    }
+
+    pub(super) fn is_any_attempt_pending(&self, key: RunKey) -> bool {
+        any_attempt(key, |range| self.pending.range(range).next().is_some())
+    }
+
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn pending_keys(&self) -> impl Iterator<Item = RunKey> {
+        self.pending.keys().copied()
+    }
+
+    pub(super) fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn batch(&self) -> Option<&Batch> {
+        self.batch.as_ref()
+    }
+
+    /// Takes a record over. On an error nothing that follows can be believed.
+    pub(super) fn apply(&mut self, record: Record) -> Result<(), Contradiction> {
+        match record {
+            Record::Journal { birth, .. } => self.birth = birth,
+            Record::Last { tag_set, second } => {
+                let tag_set = self.intern(&tag_set);
+                self.last.insert(tag_set, second);
+            }
+            Record::Accept(run) => self.accept(run),
+            Record::Seal { at, sent, slots } => self.seal(at, sent, slots)?,
+            Record::Unseal { keys, .. } => self.unseal(&keys)?,
+            Record::Reject { keys } => self.reject(&keys)?,
+        }
+        Ok(())
+    }
+
+    /// Runs of one tag set share one copy of it: a backlog is large, its tag sets are few.
+    fn intern(&mut self, tag_set: &Arc<TagSet>) -> Arc<TagSet> {
+        if let Some(known) = self.tag_sets.get(tag_set) {
+            return Arc::clone(known);
+        }
+        self.tag_sets.insert(Arc::clone(tag_set));
+        Arc::clone(tag_set)
+    }
+
+    fn accept(&mut self, run: Arc<Run>) {
+        let tag_set = self.intern(&run.tag_set);
+        let run = if Arc::ptr_eq(&tag_set, &run.tag_set) {
+            run
+        } else {
+            Arc::new(Run { key: run.key, end: run.end, duration_ms: run.duration_ms, tag_set })
+        };
+        self.pending.insert(run.key, self.next_place);
+        self.waiting.insert(self.next_place, run);
+        self.next_place += 1;
+    }
+
+    fn seal(&mut self, at: i64, sent: usize, sealed: Vec<SealedSlot>) -> Result<(), Contradiction> {
+        // A batch with a successor is settled.
+        if let Some(before) = self.batch.take() {
+            let keys: Vec<RunKey> = before.slots.iter().flat_map(Slot::keys).collect();
+            self.settle(&keys);
+        }
+        let mut slots = Vec::with_capacity(sealed.len());
+        let mut all_keys = Vec::new();
+        for SealedSlot { second, keys } in sealed {
+            let mut runs = Vec::with_capacity(keys.len());
+            for key in &keys {
+                let place = self.pending.get(key).ok_or(Contradiction(*key))?;
+                runs.push(self.waiting.remove(place).ok_or(Contradiction(*key))?);
+            }
+            let slot = Slot { second, runs };
+            if let Some(tag_set) = slot.tag_set() {
+                let last = self.last.entry(Arc::clone(tag_set)).or_insert(second);
+                *last = second.max(*last);
+            }
+            slots.push(slot);
+            all_keys.extend(keys);
+        }
+        self.batch = Some(Batch { at, slots }).filter(|batch| !batch.slots.is_empty());
+        self.sealed.push(SealedKeys { sent, keys: all_keys });
+        Ok(())
+    }
+
+    fn unseal(&mut self, keys: &[RunKey]) -> Result<(), Contradiction> {
+        for run in self.take_from_batch(keys) {
+            let place = self.pending.get(&run.key).ok_or(Contradiction(run.key))?;
+            self.waiting.insert(*place, run);
+        }
+        self.close_settled_batch();
+        Ok(())
+    }
+
+    fn reject(&mut self, keys: &[RunKey]) -> Result<(), Contradiction> {
+        for key in keys {
+            let place = self.pending.remove(key).ok_or(Contradiction(*key))?;
+            self.waiting.remove(&place);
+        }
+        drop(self.take_from_batch(keys));
+        self.close_settled_batch();
+        Ok(())
+    }
+
+    fn take_from_batch(&mut self, keys: &[RunKey]) -> Vec<Arc<Run>> {
+        let keys: HashSet<RunKey> = keys.iter().copied().collect();
+        let mut taken = Vec::new();
+        if let Some(batch) = &mut self.batch {
+            for slot in &mut batch.slots {
+                taken.extend(slot.runs.extract_if(.., |run| keys.contains(&run.key)));
+            }
+            batch.slots.retain(|slot| !slot.runs.is_empty());
+        }
+        if let Some(sealed) = self.sealed.last_mut() {
+            sealed.keys.retain(|key| !keys.contains(key));
+        }
+        taken
+    }
+
+    /// Forgets runs that are in the cache now. The open batch keeps them until all of it is settled, for a
+    /// slot is sent whole or not at all.
+    pub(super) fn settle(&mut self, keys: &[RunKey]) {
+        for key in keys {
+            if let Some(place) = self.pending.remove(key) {
+                self.waiting.remove(&place);
+            }
+        }
+        self.close_settled_batch();
+    }
+
+    fn close_settled_batch(&mut self) {
+        let pending = &self.pending;
+        if let Some(batch) = &mut self.batch {
+            batch.slots.retain(|slot| slot.keys().any(|key| pending.contains_key(&key)));
+        }
+        self.batch.take_if(|batch| batch.slots.is_empty());
+    }
+
+    /// Plans the next batch: which runs share which second, up to `limit` bytes of payload. `None` if no
+    /// run can be sealed at the second `now`.
+    ///
+    /// A run takes its own end, or the second after the last one that an earlier batch used for its tag set,
+    /// whichever is later. An end too long ago or in the future counts as now. A second after now is not
+    /// used: the run waits for it.
+    pub(super) fn plan(&self, now: i64, limit: usize, choice: &Choice) -> Option<Vec<SealedSlot>> {
+        let mut slots: BTreeMap<(&Arc<TagSet>, i64), Planned> = BTreeMap::new();
+        let mut tag_sets: HashSet<&Arc<TagSet>> = HashSet::new();
+        let mut bytes = 0;
+        for run in self.waiting.values().filter(|run| choice.takes(run.key)) {
+            let Some(second) = self.second(run, now) else {
+                continue;
+            };
+            let before = slots.get(&(&run.tag_set, second)).map(|planned| planned.totals);
+            let mut totals = before.unwrap_or_default();
+            totals.add(run);
+            let mut more = totals.points_bytes(second) + bytes;
+            more -= before.map_or(0, |totals| totals.points_bytes(second));
+            if !tag_sets.contains(&run.tag_set) {
+                more += metrics::entries_bytes(&run.tag_set);
+            }
+            if more > limit && !slots.is_empty() {
+                break;
+            }
+            bytes = more;
+            tag_sets.insert(&run.tag_set);
+            let slot = slots.entry((&run.tag_set, second)).or_default();
+            slot.totals = totals;
+            slot.keys.push(run.key);
+        }
+        let slots = slots.into_iter().map(|((_, second), planned)| SealedSlot { second, keys: planned.keys });
+        Some(slots.collect()).filter(|slots: &Vec<SealedSlot>| !slots.is_empty())
+    }
+
+    fn second(&self, run: &Run, now: i64) -> Option<i64> {
+        let is_current = (now - END_MAX_AGE_S..=now).contains(&run.end);
+        let end = if is_current { run.end } else { now };
+        let unused = self.last.get(&run.tag_set).map_or(i64::MIN, |last| last + 1);
+        // A birth after now means that the clock was ahead then, and says nothing.
+        let second = end.max(unused).max(self.birth.min(now));
+        (second <= now).then_some(second)
+    }
+
+    /// The fewest records that make this state, for a new journal. Used seconds that no run could be given
+    /// again at the second `now` are left out.
+    pub(super) fn records(&self, now: Option<i64>, sent: usize) -> Vec<Record> {
+        let mut records = vec![Record::Journal { format: FORMAT, birth: self.birth }];
+        let is_kept = |second: i64| now.is_none_or(|now| second + LAST_KEPT_S > now);
+        let last = self.last.iter().filter(|(_, second)| is_kept(**second));
+        records.extend(last.map(|(tag_set, second)| Record::Last { tag_set: Arc::clone(tag_set), second: *second }));
+        let batch = self.batch.iter().flat_map(|batch| &batch.slots);
+        // A slot of the open batch may hold runs that are settled already: they are needed to send it whole.
+        let in_batch = batch.clone().flat_map(|slot| &slot.runs).map(|run| (self.pending.get(&run.key), run));
+        let mut runs: Vec<(u64, &Arc<Run>)> = in_batch.map(|(place, run)| (place.copied().unwrap_or(0), run)).collect();
+        runs.extend(self.waiting.iter().map(|(place, run)| (*place, run)));
+        runs.sort_by_key(|(place, _)| *place);
+        records.extend(runs.into_iter().map(|(_, run)| Record::Accept(Arc::clone(run))));
+        if let Some(Batch { at, .. }) = self.batch {
+            let slots = batch.map(|slot| SealedSlot { second: slot.second, keys: slot.keys().collect() });
+            records.push(Record::Seal { at, sent, slots: slots.collect() });
+        }
+        records
+    }
+
+    /// Drops from memory what a new journal made from `records` leaves out.
+    pub(super) fn forget_old(&mut self, now: Option<i64>) {
+        if let Some(now) = now {
+            self.last.retain(|_, second| *second + LAST_KEPT_S > now);
+        }
+        self.tag_sets.retain(|tag_set| Arc::strong_count(tag_set) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! GitHub Actions workflow runs, delivered to Datadog exactly once.
+//!
+//! The rooms, in the order in which a delivery walks through them: its [`signature`] is verified, its bytes become an
+//! [`event`], the run gets its tags ([`metrics`]), the [`ledger`] records it, and [`delivery`] pushes it to
+//! [`datadog`]. [`receiver`] is the door, [`serve`] the whole house.
+//!
+//! For other programs there are the plan's two classes: [`WorkflowCache`] and [`DatadogService`].
+
+pub mod signature;
+
+pub mod event;
+
+pub mod metrics;
+
+pub mod ledger;
+
+pub mod datadog;
+
+pub mod delivery;
+
+pub mod receiver;
+
+pub mod config;
+
+pub mod cli;
+
+pub mod serve;
+
+pub mod replay;
+
+pub mod check;
+
+pub mod hints;
+
+pub use datadog::DatadogService;
+pub use ledger::WorkflowCache;

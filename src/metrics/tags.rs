@@ -1,0 +1,136 @@
+//! The tags of a run, in the form Datadog gives them, before they become part of a slot.
+//!
+//! Two texts that Datadog would make one must be one here already: it keeps only the last value of a
+//! tag set and second, so tags that differ here and not there would overwrite each other.
+//!
+//! Source of the form: Datadog, "Getting started with tags": lower case; letters, digits and `_ - : . /`;
+//! a letter first; 200 characters with the key; no `_` or `:` at the end.
+
+use super::{Run, TagSet};
+use crate::event::CompletedRun;
+use globset::GlobSet;
+use std::sync::Arc;
+
+/// The longest tag, in characters, with its key.
+pub const TAG_MAX_CHARS: usize = 200;
+
+/// A tag that is only sent where it is asked for, because each of its values is a line on the bill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum ExtraTag {
+    /// Which attempt of the run this was
+    RunAttempt,
+    /// Login of the sender of the event
+    Sender,
+    /// Login of who started the run
+    Actor,
+    /// Login of who triggered this attempt
+    TriggeringActor,
+    /// Path of the workflow's file
+    WorkflowPath,
+}
+
+/// The keys of the tags that a run sets itself. `DD_TAGS` may not set them too.
+pub const RUN_TAG_KEYS: [&str; 13] = [
+    "repository_owner",
+    "repository_name",
+    "workflow_name",
+    "event",
+    "branch",
+    "default_branch",
+    "conclusion",
+    "sender_type",
+    "run_attempt",
+    "sender",
+    "actor",
+    "triggering_actor",
+    "workflow_path",
+];
+
+/// How runs are tagged: everything about it that is configuration.
+#[derive(Debug, Clone)]
+pub struct Tagging {
+    /// What stands before every metric's name: `github.actions`.
+    pub prefix: String,
+    /// Branches sent verbatim beside the default one; every other is `other`.
+    pub branches: GlobSet,
+    /// Tags sent beside the bounded ones.
+    pub extra: Vec<ExtraTag>,
+    /// Whole tags for every run: `env:…` of `DD_ENV`, and those of `DD_TAGS`.
+    pub constant: Vec<String>,
+}
+
+impl Tagging {
+    /// The run that is counted: its tags, and an end that is `accepted_at` (seconds) where GitHub told none.
+    #[must_use]
+    pub fn run(&self, completed: &CompletedRun, accepted_at: i64) -> Run {
+        let duration_ms = completed.ended_at.zip(completed.started_at).map(|(end, start)| {
+            let lasted = end.as_millisecond() - start.as_millisecond();
+            u64::try_from(lasted).unwrap_or(0)
+        });
+        Run {
+            key: completed.key,
+            end: completed.ended_at.map_or(accepted_at, |end| end.as_second()),
+            duration_ms,
+            tag_set: Arc::new(TagSet { prefix: self.prefix.clone(), tags: self.tags(completed) }),
+        }
+    }
+
+    fn tags(&self, run: &CompletedRun) -> Vec<String> {
+        let verbatim = |branch: &&str| run.on_default_branch || self.branches.is_match(*branch);
+        let branch = run.branch.as_deref();
+        let mut tags = vec![
+            tag("repository_owner", run.repository.owner.as_deref()),
+            tag("repository_name", Some(&run.repository.name)),
+            tag("workflow_name", run.workflow.as_deref()),
+            tag("event", run.event.as_deref()),
+            tag("branch", branch.map(|name| Some(name).filter(verbatim).unwrap_or("other"))),
+            tag("default_branch", Some(if run.on_default_branch { "true" } else { "false" })),
+            tag("conclusion", Some(run.conclusion.as_deref().unwrap_or("unknown"))),
+            tag("sender_type", run.sender_type.as_deref()),
+        ];
+        tags.extend(self.extra.iter().map(|extra| match extra {
+            ExtraTag::RunAttempt => tag("run_attempt", Some(&run.key.attempt.0.to_string())),
+            ExtraTag::Sender => tag("sender", run.sender.as_deref()),
+            ExtraTag::Actor => tag("actor", run.actor.as_deref()),
+            ExtraTag::TriggeringActor => tag("triggering_actor", run.triggering_actor.as_deref()),
+            ExtraTag::WorkflowPath => tag("workflow_path", run.workflow_path.as_deref()),
+        }));
+        let mut tags: Vec<String> = tags.into_iter().flatten().collect();
+        tags.extend(self.constant.iter().filter_map(|constant| tag_form(constant)));
+        tags.sort_unstable();
+        tags.dedup();
+        tags
+    }
+}
+
+/// `key:value` in Datadog's form; `None` where there is no value, or none is left of it.
+#[must_use]
+pub fn tag(key: &str, value: Option<&str>) -> Option<String> {
+    let value = value?;
+    let formed = tag_form(&format!("{key}:{value}"))?;
+    (formed.len() > key.len() + 1).then_some(formed)
+}
+
+/// A whole tag in Datadog's form; `None` where nothing is left of it. Putting a formed tag in changes nothing.
+#[must_use]
+pub fn tag_form(text: &str) -> Option<String> {
+    let mut formed = String::with_capacity(text.len().min(TAG_MAX_CHARS * 4));
+    let mut chars = 0;
+    for char in text.chars().flat_map(char::to_lowercase) {
+        let kept = if char.is_alphanumeric() || "_-:./".contains(char) { char } else { '_' };
+        if formed.is_empty() && !kept.is_alphabetic() {
+            continue;
+        }
+        if kept == '_' && formed.ends_with('_') {
+            continue;
+        }
+        if chars == TAG_MAX_CHARS {
+            break;
+        }
+        formed.push(kept);
+        chars += 1;
+    }
+    formed.truncate(formed.trim_end_matches(['_', ':']).len());
+    (!formed.is_empty()).then_some(formed)
+}

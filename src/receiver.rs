@@ -1,0 +1,272 @@
+//! The public listener: a delivery comes in, is verified, understood, recorded, and answered.
+//!
+//! Invariant: signature first. A request without a well-formed signature is answered before its body is read, and an
+//! unsigned one learns nothing and costs no parsing. Nothing answers 202 before the ledger says that it is on disk.
+
+mod body;
+mod counts;
+
+use crate::{
+    event::{self, CompletedRun, Event},
+    hints::explain,
+    ledger::{Accepted, Ledger, Unavailable},
+    metrics::Tagging,
+    signature::{Secret, Signature},
+};
+use actix_web::{
+    App, HttpRequest, HttpResponse, HttpServer,
+    dev::Server,
+    http::{
+        StatusCode,
+        header::{self, HeaderMap},
+    },
+    web,
+};
+use body::{BodyError, Budget};
+use serde_json::json;
+use std::{borrow::Cow, io, net::TcpListener, sync::Arc, time::Duration};
+
+pub use body::{BODIES_MAX_BYTES, BODY_MAX_BYTES};
+pub use counts::{Counts, Outcome};
+
+/// What a sender is told to wait before it tries again, in seconds.
+const RETRY_AFTER_S: &str = "5";
+
+/// How long requests that are under way at a stop are waited for.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What every request needs.
+#[derive(Debug)]
+pub struct Receiver {
+    secrets: Vec<Secret>,
+    tagging: Tagging,
+    ledger: Ledger,
+    budget: Budget,
+    counts: Counts,
+}
+
+impl Receiver {
+    /// A receiver that takes deliveries signed with any of `secrets`.
+    #[must_use]
+    pub fn new(secrets: Vec<Secret>, tagging: Tagging, ledger: Ledger) -> Self {
+        Self { secrets, tagging, ledger, budget: Budget::new(BODIES_MAX_BYTES), counts: Counts::default() }
+    }
+
+    /// What has come in so far.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Serves on a bound listener until stopped through the server's handle.
+    ///
+    /// # Errors
+    /// The listener cannot be used.
+    pub fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<Server> {
+        let receiver = web::Data::from(self);
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(web::Data::clone(&receiver))
+                .service(
+                    web::resource("/webhook").route(web::post().to(webhook)).default_service(web::to(wrong_method)),
+                )
+                .service(
+                    web::resource("/healthz")
+                        .route(web::get().to(healthy))
+                        .route(web::head().to(healthy))
+                        .default_service(web::to(wrong_method_get)),
+                )
+                .default_service(web::to(not_found))
+        });
+        let server = server.disable_signals().shutdown_timeout(STOP_TIMEOUT.as_secs()).listen(listener)?;
+        Ok(server.run())
+    }
+}
+
+async fn healthy() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().json(json!({"error": "not found"}))
+}
+
+async fn wrong_method() -> HttpResponse {
+    HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "POST")).json(json!({"error": "method not allowed"}))
+}
+
+async fn wrong_method_get() -> HttpResponse {
+    HttpResponse::MethodNotAllowed()
+        .insert_header((header::ALLOW, "GET, HEAD"))
+        .json(json!({"error": "method not allowed"}))
+}
+
+async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let result = receiver.receive(&request, payload).await;
+    let outcome = result.as_ref().map_or_else(Refusal::outcome, Reception::outcome);
+    receiver.counts.count(outcome);
+    match result {
+        Ok(reception) => reception.response(),
+        Err(refusal) => refusal.response(),
+    }
+}
+
+/// What a delivery that was taken care of came to.
+#[derive(Debug)]
+enum Reception {
+    Recorded(Accepted, String),
+    Ignored(String),
+}
+
+/// Why a request was not taken.
+#[derive(Debug)]
+enum Refusal {
+    NotSigned,
+    TooLarge,
+    MediaType,
+    Malformed(String),
+    Broken,
+    Busy,
+    Unavailable,
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::Busy => Self::Busy,
+            BodyError::Broken => Self::Broken,
+        }
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(error: Unavailable) -> Self {
+        log::error!("a delivery was not accepted: {error}");
+        Self::Unavailable
+    }
+}
+
+impl Receiver {
+    async fn receive(&self, request: &HttpRequest, payload: web::Payload) -> Result<Reception, Refusal> {
+        let headers = request.headers();
+        let signature = headers
+            .get("x-hub-signature-256")
+            .and_then(|value| Signature::parse(value.as_bytes()))
+            .ok_or(Refusal::NotSigned)?;
+        let body = self.budget.read(headers, payload).await?;
+        if !self.secrets.iter().any(|secret| secret.verifies(&body, &signature)) {
+            log::debug!("a wrong signature from {:?}", request.peer_addr());
+            return Err(Refusal::NotSigned);
+        }
+        let json = json_of(headers, &body)?;
+        let event = text(headers, "x-github-event");
+        let guid = text(headers, "x-github-delivery");
+        let parsed = event::parse(event, &json).map_err(|error| Refusal::Malformed(explain(&error)))?;
+        match parsed {
+            Event::Completed(completed) => self.accept(&completed, guid).await,
+            Event::NotOurs(why) => {
+                log::debug!("ignored, {why}: delivery {}", guid.unwrap_or("-"));
+                Ok(Reception::Ignored(why.to_string()))
+            }
+            Event::Unusable(why) => {
+                let text = String::from_utf8_lossy(&json);
+                let line = event::misunderstood(now(), event, guid, why, &text)
+                    .map_err(|error| Refusal::Malformed(explain(&error)))?;
+                self.ledger.set_aside(line).await?;
+                log::warn!("ignored, {why}, and set aside: delivery {}", guid.unwrap_or("-"));
+                Ok(Reception::Ignored(why.to_owned()))
+            }
+        }
+    }
+
+    async fn accept(&self, completed: &CompletedRun, guid: Option<&str>) -> Result<Reception, Refusal> {
+        let run = self.tagging.run(completed, now());
+        let accepted = self.ledger.accept(run).await?;
+        let key = completed.key;
+        let what = match accepted {
+            Accepted::New => "accepted",
+            Accepted::Duplicate => "duplicate",
+        };
+        let repository = completed.repository.name.escape_debug();
+        log::info!("{what} {key} of {repository}: delivery {}", guid.unwrap_or("-"));
+        Ok(Reception::Recorded(accepted, key.to_string()))
+    }
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The JSON text in a body of either of GitHub's two content types.
+fn json_of<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Refusal> {
+    let content_type = text(headers, "content-type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(Cow::Borrowed(body));
+    }
+    if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(Refusal::MediaType);
+    }
+    let mut fields = form_urlencoded::parse(body);
+    match fields.find(|(name, _)| name == "payload") {
+        Some((_, payload)) => Ok(Cow::Owned(payload.into_owned().into_bytes())),
+        None => Err(Refusal::Malformed("the form has no field `payload`".to_owned())),
+    }
+}
+
+impl Reception {
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Recorded(Accepted::New, _) => Outcome::Accepted,
+            Self::Recorded(Accepted::Duplicate, _) => Outcome::Duplicate,
+            Self::Ignored(_) => Outcome::Ignored,
+        }
+    }
+
+    fn response(self) -> HttpResponse {
+        match self {
+            Self::Recorded(Accepted::New, id) => HttpResponse::Accepted().json(json!({"status": "accepted", "id": id})),
+            Self::Recorded(Accepted::Duplicate, id) => {
+                HttpResponse::Ok().json(json!({"status": "duplicate", "id": id}))
+            }
+            Self::Ignored(reason) => HttpResponse::Ok().json(json!({"status": "ignored", "reason": reason})),
+        }
+    }
+}
+
+impl Refusal {
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::NotSigned => Outcome::NotSigned,
+            Self::TooLarge | Self::MediaType | Self::Malformed(_) | Self::Broken => Outcome::Malformed,
+            Self::Busy | Self::Unavailable => Outcome::Unavailable,
+        }
+    }
+
+    fn response(self) -> HttpResponse {
+        let (status, error) = match self {
+            Self::NotSigned => (StatusCode::UNAUTHORIZED, "no valid X-Hub-Signature-256".to_owned()),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is over 25 MiB".to_owned()),
+            Self::MediaType => {
+                let error = "Content-Type must be application/json or application/x-www-form-urlencoded";
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_owned())
+            }
+            Self::Malformed(error) => (StatusCode::BAD_REQUEST, error),
+            Self::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too much is in flight".to_owned()),
+            Self::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the delivery cannot be recorded at the moment".to_owned())
+            }
+        };
+        let mut response = HttpResponse::build(status);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));
+        }
+        response.json(json!({"error": error}))
+    }
+}

@@ -1,0 +1,168 @@
+//! What came of a replay, for people.
+
+use crate::metrics::{MetricKind, MetricPayload};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// More tag sets than this are counted, not shown.
+const TAG_SETS_SHOWN: usize = 50;
+
+/// The receiver's answer to one delivery.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    Accepted,
+    Duplicate,
+    Ignored(String),
+    Refused(String),
+}
+
+#[derive(Deserialize)]
+struct Body {
+    status: Option<String>,
+    reason: Option<String>,
+    error: Option<String>,
+}
+
+impl Answered {
+    pub(super) fn new(status: u16, body: &[u8]) -> Self {
+        let body = serde_json::from_slice(body).unwrap_or(Body { status: None, reason: None, error: None });
+        match (status, body.status.as_deref()) {
+            (202, Some("accepted")) => Self::Accepted,
+            (200, Some("duplicate")) => Self::Duplicate,
+            (200, Some("ignored")) => Self::Ignored(body.reason.unwrap_or_default()),
+            _ => Self::Refused(format!("{status} {}", body.error.unwrap_or_default()).trim_end().to_owned()),
+        }
+    }
+}
+
+/// The count or mean of one series.
+#[derive(Debug, Default)]
+struct Value {
+    sum: f64,
+    points: u32,
+    is_gauge: bool,
+    is_seconds: bool,
+}
+
+/// What came of all deliveries.
+#[derive(Debug)]
+pub(super) struct Summary {
+    target: String,
+    /// Whether the pushes can be seen from here.
+    sees_pushes: bool,
+    accepted: usize,
+    duplicate: usize,
+    ignored: BTreeMap<String, usize>,
+    refused: Vec<(PathBuf, String)>,
+    pushed: usize,
+    pub(super) pending: usize,
+    series: BTreeMap<Vec<String>, BTreeMap<String, Value>>,
+}
+
+impl Summary {
+    pub(super) fn new(target: String, sees_pushes: bool) -> Self {
+        Self {
+            target,
+            sees_pushes,
+            accepted: 0,
+            duplicate: 0,
+            ignored: BTreeMap::new(),
+            refused: Vec::new(),
+            pushed: 0,
+            pending: 0,
+            series: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn count(&mut self, path: &Path, answered: Answered) {
+        match answered {
+            Answered::Accepted => self.accepted += 1,
+            Answered::Duplicate => self.duplicate += 1,
+            Answered::Ignored(reason) => *self.ignored.entry(reason).or_default() += 1,
+            Answered::Refused(error) => self.refused.push((path.to_owned(), error)),
+        }
+    }
+
+    pub(super) fn pushed(&mut self, runs: usize, payload: &MetricPayload) {
+        self.pushed += runs;
+        for series in &payload.series {
+            let of_tags = self.series.entry(series.tags.clone()).or_default();
+            let value = of_tags.entry(series.metric.clone()).or_default();
+            value.is_gauge = series.kind == MetricKind::Gauge;
+            value.is_seconds = series.unit.is_some();
+            for point in &series.points {
+                value.sum += point.value;
+                value.points += 1;
+            }
+        }
+    }
+
+    pub(super) fn refused(&self) -> usize {
+        self.refused.len()
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, value) =
+            if self.is_gauge { ("gauge", self.sum / f64::from(self.points)) } else { ("count", self.sum) };
+        if self.is_seconds { write!(f, "{kind} {value:>12.3} s") } else { write!(f, "{kind} {value:>8}") }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ignored: usize = self.ignored.values().sum();
+        let total = self.accepted + self.duplicate + ignored + self.refused.len();
+        for (tags, metrics) in self.series.iter().take(TAG_SETS_SHOWN) {
+            writeln!(f, "{}", tags.join(" "))?;
+            for (metric, value) in metrics {
+                writeln!(f, "  {metric:<64} {value}")?;
+            }
+        }
+        if let Some(more) = self.series.len().checked_sub(TAG_SETS_SHOWN).filter(|more| *more > 0) {
+            writeln!(f, "and {more} more combinations of tags")?;
+        }
+        if !self.series.is_empty() {
+            let series: usize = self.series.values().map(BTreeMap::len).sum();
+            writeln!(f, "{series} series (custom metrics) in {} combinations of tags\n", self.series.len())?;
+        }
+        writeln!(f, "replayed {total} deliveries {}", self.target)?;
+        writeln!(f, "  accepted  {:>6}", self.accepted)?;
+        writeln!(f, "  duplicate {:>6}", self.duplicate)?;
+        writeln!(f, "  ignored   {ignored:>6}")?;
+        for (reason, count) in &self.ignored {
+            writeln!(f, "    {count} × {}", reason.escape_debug())?;
+        }
+        writeln!(f, "  refused   {:>6}", self.refused.len())?;
+        for (path, error) in &self.refused {
+            writeln!(f, "    {}: {}", path.display(), error.escape_debug())?;
+        }
+        if self.sees_pushes {
+            writeln!(f, "  pushed    {:>6}", self.pushed)?;
+            writeln!(f, "  pending   {:>6}", self.pending)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_what_status_and_body_say_together() {
+        assert_eq!(Answered::new(202, br#"{"status":"accepted","id":"1"}"#), Answered::Accepted);
+        assert_eq!(Answered::new(200, br#"{"status":"duplicate","id":"1"}"#), Answered::Duplicate);
+        assert_eq!(
+            Answered::new(200, br#"{"status":"ignored","reason":"ping"}"#),
+            Answered::Ignored("ping".to_owned())
+        );
+        assert_eq!(Answered::new(401, br#"{"error":"no"}"#), Answered::Refused("401 no".to_owned()));
+        assert_eq!(Answered::new(200, b"<html>"), Answered::Refused("200".to_owned()));
+    }
+}

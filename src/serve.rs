@@ -1,0 +1,194 @@
+//! The service: all rooms wired together, from the first line in the log to the last.
+
+use crate::{
+    cli,
+    config::{self, ConfigError, Settings},
+    datadog::{Client, ClientError},
+    delivery::{Backoff, Clock, Delivery},
+    ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
+    receiver::{Outcome, Receiver},
+};
+use actix_web::dev::ServerHandle;
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a stop waits for a push that is under way.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The service cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Something in the configuration is missing or wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// The client cannot be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The address cannot be listened on.
+    #[error("{address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The runtime or a thread failed.
+    #[error("the service failed")]
+    Failed(#[from] io::Error),
+}
+
+impl ServeError {
+    /// What to do about it, where the cause does not say so itself.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Listen { .. } => Some("choose another address with --listen, or stop what listens there"),
+            _ => None,
+        }
+    }
+}
+
+/// A receiver and its delivery on one ledger, not yet running. It lives in an actix runtime.
+#[derive(Debug)]
+pub struct Application {
+    /// What came in.
+    pub receiver: Arc<Receiver>,
+    /// What goes out.
+    pub delivery: Delivery,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What the ledger held at the start.
+    pub standing: Standing,
+    ledger: Ledger,
+    owner: JoinHandle<()>,
+    listener: TcpListener,
+}
+
+impl Application {
+    /// Opens the ledger and binds the address.
+    ///
+    /// # Errors
+    /// Either is not possible.
+    pub fn build(settings: Settings, listen: SocketAddr) -> Result<Self, ServeError> {
+        let bind = || {
+            let listener = TcpListener::bind(listen)?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let client = settings.datadog.map(|(endpoint, key)| Client::new(endpoint, key)).transpose()?;
+        let mut files = Files::new(&settings.cache_dir, settings.mode);
+        let is_payload_log_wanted = settings.payload_log.is_some();
+        if let Some(path) = settings.payload_log {
+            files.payloads = path;
+        }
+        let options = Options::new(files, settings.reruns, jiff::Timestamp::now().as_second());
+        let Opened { ledger, owner, standing, open_batch } = Ledger::open(options)?;
+        // After the lock, so that a second process waits for the first one to go and its address with it.
+        let (address, listener) = bind().map_err(|source| ServeError::Listen { address: listen, source })?;
+        let mut delivery = Delivery::new(ledger.clone(), open_batch, client, Clock::system(), Backoff::full_jitter());
+        if is_payload_log_wanted {
+            delivery = delivery.log_payloads();
+        }
+        let receiver = Arc::new(Receiver::new(settings.secrets, settings.tagging, ledger.clone()));
+        Ok(Self { receiver, delivery, address, standing, ledger, owner, listener })
+    }
+
+    /// Starts the public listener.
+    ///
+    /// # Errors
+    /// The listener cannot be used.
+    pub fn listen(&self) -> Result<ServerHandle, ServeError> {
+        let server = Arc::clone(&self.receiver).serve(self.listener.try_clone()?)?;
+        let handle = server.handle();
+        drop(actix_web::rt::spawn(server));
+        Ok(handle)
+    }
+
+    /// Runs until `stop` is done: then finishes requests, gives a push that is under way a moment, and closes the files.
+    ///
+    /// # Errors
+    /// The listener cannot be used.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let handle = self.listen()?;
+        let stopped = async {
+            stop.await;
+            log::info!("stopping: finishing requests");
+            handle.stop(true).await;
+        };
+        self.delivery.run_until(stopped, FLUSH_TIMEOUT).await;
+        self.close().await?;
+        Ok(())
+    }
+
+    /// Closes the files, after the listener has stopped, and says what is still pending.
+    ///
+    /// # Errors
+    /// The ledger's thread has failed.
+    pub async fn close(self) -> Result<Standing, ServeError> {
+        let panicked = || ServeError::Failed(io::Error::other("the ledger's thread ended with a panic"));
+        let standing = self.ledger.standing().await.map_err(|_| panicked())?;
+        let counts = self.receiver.counts();
+        log::info!(
+            "stopped: {} accepted, {} duplicate, {} ignored, {} not signed, {} pushed; {}",
+            counts.of(Outcome::Accepted),
+            counts.of(Outcome::Duplicate),
+            counts.of(Outcome::Ignored),
+            counts.of(Outcome::NotSigned),
+            self.delivery.totals().pushed,
+            match standing.pending {
+                0 => "nothing is pending".to_owned(),
+                pending => format!("{pending} runs are pending and go out at the next start"),
+            }
+        );
+        // The thread ends with the last handle.
+        drop((self.delivery, self.receiver, self.ledger));
+        self.owner.join().map_err(|_| panicked())?;
+        Ok(standing)
+    }
+}
+
+/// Runs the service until it is told to stop by SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot be started.
+pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
+    let environment = &config::process_environment;
+    let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
+    let secrets = config::secrets(environment)?;
+    let settings = Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?;
+    let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
+    actix_web::rt::System::new().block_on(async {
+        let stop = stop_signal()?;
+        let application = Application::build(settings, arguments.listen)?;
+        log::info!(
+            "runhound {} {}, listening on http://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
+            env!("CARGO_PKG_VERSION"),
+            target.map_or_else(|| "dry run, nothing is pushed".to_owned(), |target| format!("live to {target}")),
+            application.address,
+            arguments.cache_dir.display(),
+            application.standing.known,
+            application.standing.pending,
+        );
+        application.run_until(stop).await
+    })
+}
+
+/// Done at the first SIGTERM or SIGINT.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
