@@ -1,1 +1,462 @@
+use super::{faulty::FaultyDisk, *};
+use crate::metrics::TagSet;
+use std::{fs, num::NonZeroU32};
+use tempfile::TempDir;
 
+const NOW: i64 = 1_796_000_000;
+const LIMIT: usize = 500_000;
+
+struct House {
+    dir: TempDir,
+    disk: FaultyDisk,
+    reruns: Reruns,
+    compact_at_bytes: u64,
+}
+
+/// An open ledger that is closed, and waited for, at the end of a test.
+struct Tenant {
+    ledger: Ledger,
+    owner: JoinHandle<()>,
+    standing: Standing,
+    open_batch: Option<Batch>,
+}
+
+impl House {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, disk: FaultyDisk::default(), reruns: Reruns::Push, compact_at_bytes: 8 << 20 }
+    }
+
+    fn files(&self) -> Files {
+        Files::new(self.dir.path(), Mode::Live)
+    }
+
+    fn try_open(&self) -> Result<Tenant, OpenError> {
+        let options = Options {
+            lock_patience: Duration::ZERO,
+            compact_at_bytes: self.compact_at_bytes,
+            storage: Arc::new(self.disk.clone()),
+            ..Options::new(self.files(), self.reruns, NOW - 10_000)
+        };
+        let Opened { ledger, owner, standing, open_batch } = Ledger::open(options)?;
+        Ok(Tenant { ledger, owner, standing, open_batch })
+    }
+
+    fn open(&self) -> Tenant {
+        self.try_open().unwrap()
+    }
+
+    fn cache(&self) -> String {
+        fs::read_to_string(self.files().cache).unwrap()
+    }
+
+    fn journal(&self) -> Vec<u8> {
+        fs::read(self.files().journal).unwrap()
+    }
+}
+
+impl Tenant {
+    /// Drops the last handle and waits for the owner: a clean stop.
+    fn close(self) {
+        drop(self.ledger);
+        self.owner.join().unwrap();
+    }
+
+    async fn accept(&self, key: &str) -> Accepted {
+        self.ledger.accept(run(key)).await.unwrap()
+    }
+
+    async fn seal(&self, now: i64) -> Batch {
+        match self.ledger.seal(now, LIMIT, Choice::Except(HashSet::new())).await.unwrap() {
+            Sealed::Batch(batch) => batch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn send_all(&self, now: i64) {
+        let batch = self.seal(now).await;
+        self.ledger.mark(keys_of(&batch.slots)).await.unwrap();
+    }
+}
+
+fn key(text: &str) -> RunKey {
+    text.parse().unwrap()
+}
+
+fn run(text: &str) -> Run {
+    let tag_set = TagSet { prefix: "github.actions".to_owned(), tags: vec!["conclusion:success".to_owned()] };
+    Run { key: key(text), end: NOW - 5, duration_ms: Some(61_000), tag_set: Arc::new(tag_set) }
+}
+
+fn shape(batch: &Batch) -> Vec<(i64, Vec<String>)> {
+    batch.slots.iter().map(|slot| (slot.second, slot.keys().map(|key| key.to_string()).collect())).collect()
+}
+
+/// Copies the files as they are, as a crash would leave them, into another house.
+fn crash(house: &House) -> House {
+    let after = House::new();
+    for entry in fs::read_dir(house.dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), after.dir.path().join(entry.file_name())).unwrap();
+    }
+    after
+}
+
+#[actix_web::test]
+async fn an_answered_run_survives_a_crash_and_is_a_duplicate_for_ever() {
+    let house = House::new();
+    let tenant = house.open();
+    assert_eq!(tenant.accept("1").await, Accepted::New);
+    assert_eq!(tenant.accept("1").await, Accepted::Duplicate);
+    let house = crash(&house);
+    let tenant = house.open();
+    assert_eq!(tenant.standing, Standing { known: 0, pending: 1 });
+    assert_eq!(tenant.accept("1").await, Accepted::Duplicate);
+    tenant.send_all(NOW).await;
+    assert_eq!(tenant.accept("1").await, Accepted::Duplicate);
+    tenant.close();
+    let tenant = house.open();
+    assert_eq!(tenant.standing, Standing { known: 1, pending: 0 });
+    assert_eq!(tenant.accept("1").await, Accepted::Duplicate);
+}
+
+#[actix_web::test]
+async fn a_rerun_is_news_unless_reruns_are_dropped() {
+    let mut house = House::new();
+    let tenant = house.open();
+    assert_eq!(tenant.accept("1").await, Accepted::New);
+    assert_eq!(tenant.accept("1/attempts/2").await, Accepted::New);
+    tenant.close();
+    house.reruns = Reruns::Drop;
+    let tenant = house.open();
+    assert_eq!(tenant.accept("1/attempts/3").await, Accepted::Duplicate);
+    assert_eq!(tenant.accept("2/attempts/2").await, Accepted::New);
+    assert_eq!(tenant.accept("2").await, Accepted::Duplicate);
+    let attempt = crate::event::Attempt(NonZeroU32::new(2).unwrap());
+    assert_eq!(key("1/attempts/2").attempt, attempt);
+}
+
+#[actix_web::test]
+async fn requests_that_wait_at_the_same_moment_share_one_sync() {
+    let house = House::new();
+    let tenant = house.open();
+    let before = house.disk.syncs();
+    house.disk.hold_syncs(true);
+    let first = tokio::task::spawn_local({
+        let ledger = tenant.ledger.clone();
+        async move { ledger.accept(run("1")).await }
+    });
+    tokio::task::yield_now().await;
+    house.disk.wait_for_a_sync_after(before);
+    let others: Vec<_> = (2..102)
+        .map(|id| {
+            let ledger = tenant.ledger.clone();
+            tokio::task::spawn_local(async move { ledger.accept(run(&id.to_string())).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    house.disk.hold_syncs(false);
+    assert_eq!(first.await.unwrap().unwrap(), Accepted::New);
+    for other in others {
+        assert_eq!(other.await.unwrap().unwrap(), Accepted::New);
+    }
+    assert_eq!(house.disk.syncs() - before, 2);
+}
+
+#[actix_web::test]
+async fn a_duplicate_of_a_run_that_is_not_yet_on_disk_shares_the_outcome_of_its_sync() {
+    let house = House::new();
+    let tenant = house.open();
+    let before = house.disk.syncs();
+    house.disk.hold_syncs(true);
+    let spawn = |id: &'static str| {
+        let ledger = tenant.ledger.clone();
+        tokio::task::spawn_local(async move { ledger.accept(run(id)).await })
+    };
+    let first = spawn("1");
+    tokio::task::yield_now().await;
+    house.disk.wait_for_a_sync_after(before);
+    let twins = [spawn("2"), spawn("2")];
+    tokio::task::yield_now().await;
+    // The first group's sync, and that of the group with both twins.
+    house.disk.fail_syncs("journal", 2);
+    house.disk.hold_syncs(false);
+    assert!(first.await.unwrap().is_err());
+    for twin in twins {
+        assert!(twin.await.unwrap().is_err());
+    }
+    assert_eq!(tenant.ledger.standing().await.unwrap().pending, 0);
+    assert_eq!(tenant.accept("2").await, Accepted::New);
+}
+
+#[actix_web::test]
+async fn after_a_failed_sync_or_write_a_new_journal_goes_on_from_what_was_synced() {
+    for torn in [false, true] {
+        let house = House::new();
+        let tenant = house.open();
+        tenant.accept("1").await;
+        let old_file = house.disk.stamp(&house.files().journal).unwrap().unwrap().file;
+        if torn {
+            house.disk.fail_writes_after(20, 1);
+        } else {
+            house.disk.fail_syncs("journal.jsonl", 1);
+        }
+        assert!(tenant.ledger.accept(run("2")).await.is_err());
+        assert_eq!(tenant.accept("3").await, Accepted::New);
+        assert_ne!(house.disk.stamp(&house.files().journal).unwrap().unwrap().file, old_file);
+        let tenant = crash(&house).open();
+        assert_eq!(tenant.standing.pending, 2);
+        assert_eq!(tenant.accept("2").await, Accepted::New);
+        assert_eq!(tenant.accept("3").await, Accepted::Duplicate);
+    }
+}
+
+#[actix_web::test]
+async fn while_the_disk_is_full_nothing_is_accepted_and_it_accepts_again_by_itself() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    house.disk.fail_writes_after(0, usize::MAX);
+    for _ in 0..3 {
+        assert!(tenant.ledger.accept(run("2")).await.is_err());
+    }
+    assert_eq!(crash(&house).open().standing.pending, 1);
+    house.disk.mend();
+    assert_eq!(tenant.accept("2").await, Accepted::New);
+    assert_eq!(crash(&house).open().standing.pending, 2);
+}
+
+#[actix_web::test]
+async fn a_deleted_journal_is_made_anew_with_everything_pending() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    fs::remove_file(house.files().journal).unwrap();
+    tenant.accept("2").await;
+    assert_eq!(crash(&house).open().standing.pending, 2);
+}
+
+#[actix_web::test]
+async fn the_open_batch_is_repeated_as_it_was_sealed() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    let batch = tenant.seal(NOW).await;
+    tenant.accept("2").await;
+    assert_eq!(shape(&tenant.seal(NOW + 100).await), shape(&batch), "at most one is open");
+    let tenant = crash(&house).open();
+    assert_eq!(shape(tenant.open_batch.as_ref().unwrap()), shape(&batch));
+    assert_eq!(tenant.standing.pending, 2);
+    tenant.ledger.mark(keys_of(&batch.slots)).await.unwrap();
+    assert_eq!(shape(&tenant.seal(NOW).await), [(NOW - 4, vec!["2".to_owned()])]);
+}
+
+#[actix_web::test]
+async fn a_slot_that_is_marked_in_part_is_still_sent_whole() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    tenant.accept("2").await;
+    let batch = tenant.seal(NOW).await;
+    tenant.ledger.mark(vec![key("1")]).await.unwrap();
+    let tenant = crash(&house).open();
+    assert_eq!(tenant.standing, Standing { known: 1, pending: 1 });
+    assert_eq!(shape(tenant.open_batch.as_ref().unwrap()), shape(&batch));
+}
+
+#[actix_web::test]
+async fn unsealed_runs_wait_again_and_their_second_stays_used() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    let batch = tenant.seal(NOW).await;
+    assert_eq!(shape(&batch), [(NOW - 5, vec!["1".to_owned()])]);
+    tenant.ledger.unseal(keys_of(&batch.slots), true).await.unwrap();
+    let tenant = crash(&house).open();
+    assert!(tenant.open_batch.is_none());
+    assert_eq!(shape(&tenant.seal(NOW).await), [(NOW - 4, vec!["1".to_owned()])]);
+}
+
+#[actix_web::test]
+async fn a_rejected_run_is_set_aside_and_may_come_again() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    let batch = tenant.seal(NOW).await;
+    tenant.ledger.reject(keys_of(&batch.slots), vec!["{\"key\":\"1\"}".to_owned()]).await.unwrap();
+    assert_eq!(fs::read_to_string(house.files().rejected).unwrap(), "{\"key\":\"1\"}\n");
+    assert_eq!(tenant.accept("1").await, Accepted::New);
+    let tenant = crash(&house).open();
+    assert_eq!(tenant.standing, Standing { known: 0, pending: 1 });
+}
+
+#[actix_web::test]
+async fn ids_of_settled_batches_are_written_back_to_a_cache_that_was_deleted() {
+    let house = House::new();
+    let tenant = house.open();
+    for id in ["1", "2"] {
+        tenant.accept(id).await;
+        tenant.send_all(NOW).await;
+    }
+    tenant.close();
+    let whole = house.cache();
+    fs::remove_file(house.files().cache).unwrap();
+    let tenant = house.open();
+    assert_eq!(tenant.standing, Standing { known: 2, pending: 0 });
+    assert_eq!(house.cache(), whole);
+}
+
+#[actix_web::test]
+async fn a_torn_mark_is_completed_from_the_journal_at_whatever_byte_it_is() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("11").await;
+    tenant.send_all(NOW).await;
+    let before = house.cache();
+    for id in ["22", "33"] {
+        tenant.accept(id).await;
+    }
+    let batch = tenant.seal(NOW).await;
+    let crashed = crash(&house);
+    tenant.ledger.mark(keys_of(&batch.slots)).await.unwrap();
+    let after = house.cache();
+    for cut in before.len() - 6..after.len() {
+        let house = crash(&crashed);
+        fs::write(house.files().cache, &after[..cut]).unwrap();
+        let tenant = house.open();
+        let Standing { known, pending } = tenant.standing;
+        assert_eq!(known + pending, 3, "cut at {cut}");
+        if pending > 0 {
+            assert_eq!(shape(tenant.open_batch.as_ref().unwrap()), shape(&batch), "cut at {cut}");
+        }
+        serde_json::from_str::<serde_json::Value>(&house.cache()).unwrap();
+    }
+}
+
+#[actix_web::test]
+async fn a_damaged_cache_is_refused_by_name_and_left_as_it_is() {
+    let damaged = ["", "{", "{\"sent\": [\"1\"", "{\n  \"sent\": [\n    \"1\",\n", "[]", "{\"sent\": {}}", "\0\0\0\0"];
+    for text in damaged {
+        let house = House::new();
+        fs::write(house.files().cache, text).unwrap();
+        let error = house.try_open().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("sent-workflows.json is damaged at byte"), "{error}");
+        assert_eq!(house.cache(), text);
+        assert!(!house.files().journal.exists());
+    }
+}
+
+#[actix_web::test]
+async fn a_cache_that_lost_more_than_the_journal_knows_is_damaged() {
+    let house = House::new();
+    let old: Vec<String> = (100..200).map(|id| id.to_string()).collect();
+    fs::write(house.files().cache, serde_json::to_string_pretty(&serde_json::json!({"sent": old})).unwrap()).unwrap();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    tenant.send_all(NOW).await;
+    tenant.close();
+    let cut = house.cache()[..300].to_owned();
+    fs::write(house.files().cache, &cut).unwrap();
+    assert!(matches!(house.try_open(), Err(OpenError::Cache(CacheError::Damaged { .. }))));
+    assert_eq!(house.cache(), cut);
+}
+
+#[actix_web::test]
+async fn a_torn_last_group_is_cut_off_and_damage_is_refused() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    let kept = house.journal().len();
+    tenant.accept("2").await;
+    let whole = house.journal();
+    for cut in kept + 1..whole.len() {
+        let house = crash(&house);
+        fs::write(house.files().journal, &whole[..cut]).unwrap();
+        let tenant = house.open();
+        assert_eq!(tenant.standing.pending, 1, "cut at {cut}");
+        assert_eq!(tenant.accept("2").await, Accepted::New);
+        assert_eq!(crash(&house).open().standing.pending, 2);
+    }
+    let mut flipped = whole.clone();
+    flipped[kept - 10] ^= 1;
+    fs::write(house.files().journal, &flipped).unwrap();
+    let error = crash(&house).try_open().map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::DamagedJournal { offset, .. } if offset < kept), "{error}");
+    assert_eq!(house.journal(), flipped);
+}
+
+#[actix_web::test]
+async fn a_broken_last_group_with_a_run_that_was_sent_is_damage() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("77").await;
+    let mut broken = house.journal();
+    let at = broken.len() - 4;
+    broken[at] ^= 1;
+    fs::write(house.files().journal, &broken).unwrap();
+    fs::write(house.files().cache, "{\"sent\": [\"77\"]}").unwrap();
+    let error = crash(&house).try_open().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("journal.jsonl is damaged at byte") && error.contains("run 77"), "{error}");
+}
+
+#[actix_web::test]
+async fn compaction_drops_settled_runs_and_keeps_everything_else() {
+    let mut house = House::new();
+    house.compact_at_bytes = 4_000;
+    let tenant = house.open();
+    tenant.accept("1").await;
+    tenant.send_all(NOW).await;
+    let mut id = 1;
+    let mut largest = 0;
+    while id < 60 {
+        id += 1;
+        tenant.accept(&id.to_string()).await;
+        tenant.send_all(NOW + id).await;
+        largest = largest.max(house.journal().len());
+    }
+    assert!(house.journal().len() < 4_500 && largest > 3_000, "{} {largest}", house.journal().len());
+    tenant.accept("1000").await;
+    tenant.accept("1001").await;
+    let house = crash(&house);
+    let tenant = house.open();
+    assert_eq!(tenant.standing, Standing { known: 60, pending: 2 });
+    // The last used second is remembered over compaction: the next one is after it.
+    let batch = tenant.seal(NOW + 61).await;
+    assert!(batch.slots.iter().all(|slot| slot.second > NOW - 5 + 59), "{:?}", shape(&batch));
+}
+
+#[actix_web::test]
+async fn a_failed_mark_goes_to_a_new_file_and_is_on_disk_when_it_is_answered() {
+    let house = House::new();
+    let tenant = house.open();
+    for id in ["1", "2"] {
+        tenant.accept(id).await;
+        house.disk.fail_syncs("sent-workflows.json", 1);
+        tenant.send_all(NOW).await;
+    }
+    assert_eq!(house.cache(), "{\n  \"sent\": [\n    \"1\",\n    \"2\"\n  ]\n}");
+    tenant.accept("3").await;
+    let batch = tenant.seal(NOW).await;
+    house.disk.fail_syncs("sent-workflows", 2);
+    assert!(tenant.ledger.mark(keys_of(&batch.slots)).await.is_err());
+    assert_eq!(tenant.ledger.standing().await.unwrap(), Standing { known: 2, pending: 1 });
+    tenant.ledger.mark(keys_of(&batch.slots)).await.unwrap();
+    assert!(house.cache().contains("\"3\""));
+}
+
+#[actix_web::test]
+async fn one_directory_has_one_live_process_and_beside_it_a_dry_run() {
+    let house = House::new();
+    let tenant = house.open();
+    let error = house.try_open().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains(&format!("held by process {}", std::process::id())), "{error}");
+    let dry = Options::new(Files::new(house.dir.path(), Mode::DryRun), Reruns::Push, NOW);
+    assert!(Ledger::open(dry).is_ok());
+    let dir = house.dir.path().to_owned();
+    let waiting = std::thread::spawn(move || {
+        Ledger::open(Options::new(Files::new(&dir, Mode::Live), Reruns::Push, NOW)).map(|opened| opened.standing)
+    });
+    tenant.accept("1").await;
+    tenant.close();
+    assert_eq!(waiting.join().unwrap().unwrap().pending, 1, "the second process waits for the first one to go");
+}

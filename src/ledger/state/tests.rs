@@ -1,1 +1,170 @@
+use super::*;
+use proptest::prelude::*;
 
+const NOW: i64 = 1_796_000_000;
+
+fn run(id: u64, end: i64, workflow: &str) -> Arc<Run> {
+    let tags = vec!["conclusion:success".to_owned(), format!("workflow_name:{workflow}")];
+    let tag_set = Arc::new(TagSet { prefix: "github.actions".to_owned(), tags });
+    Arc::new(Run { key: id.to_string().parse().unwrap(), end, duration_ms: Some(1000), tag_set })
+}
+
+fn state(runs: impl IntoIterator<Item = Arc<Run>>) -> State {
+    let mut state = State::new(NOW - 100_000);
+    for run in runs {
+        state.apply(Record::Accept(run)).unwrap();
+    }
+    state
+}
+
+fn all() -> Choice {
+    Choice::Except(HashSet::new())
+}
+
+/// Plans and seals; the seconds and how many runs each has.
+fn seal(state: &mut State, now: i64) -> Vec<(i64, usize)> {
+    let slots = state.plan(now, 500_000, &all()).unwrap_or_default();
+    let seconds = slots.iter().map(|slot| (slot.second, slot.keys.len())).collect();
+    state.apply(Record::Seal { at: now, sent: 0, slots }).unwrap();
+    seconds
+}
+
+#[test]
+fn a_run_takes_its_own_end() {
+    assert_eq!(seal(&mut state([run(1, NOW - 1800, "ci")]), NOW), [(NOW - 1800, 1)]);
+    assert_eq!(seal(&mut state([run(1, NOW, "ci")]), NOW), [(NOW, 1)]);
+}
+
+#[test]
+fn an_end_more_than_half_an_hour_ago_or_in_the_future_counts_as_now() {
+    for end in [NOW - 1801, NOW - 90_000, NOW + 1, NOW + 90_000] {
+        assert_eq!(seal(&mut state([run(1, end, "ci")]), NOW), [(NOW, 1)], "{end}");
+    }
+}
+
+#[test]
+fn runs_of_one_batch_on_the_same_second_share_the_slot_and_other_tags_have_their_own() {
+    let mut state =
+        state([run(1, NOW - 5, "ci"), run(2, NOW - 5, "ci"), run(3, NOW - 5, "nightly"), run(4, NOW - 9, "ci")]);
+    assert_eq!(seal(&mut state, NOW), [(NOW - 9, 1), (NOW - 5, 2), (NOW - 5, 1)]);
+}
+
+#[test]
+fn a_later_batch_uses_only_seconds_after_those_of_earlier_ones() {
+    let mut state = state([run(1, NOW - 5, "ci")]);
+    seal(&mut state, NOW);
+    for (id, expected) in [(2, NOW - 4), (3, NOW - 3)] {
+        state.apply(Record::Accept(run(id, NOW - 20, "ci"))).unwrap();
+        assert_eq!(seal(&mut state, NOW), [(expected, 1)]);
+    }
+    state.apply(Record::Accept(run(4, NOW - 20, "nightly"))).unwrap();
+    assert_eq!(seal(&mut state, NOW), [(NOW - 20, 1)]);
+}
+
+#[test]
+fn a_second_after_now_is_not_used_but_waited_for() {
+    let mut state = state([run(1, NOW, "ci")]);
+    seal(&mut state, NOW);
+    state.apply(Record::Accept(run(2, NOW, "ci"))).unwrap();
+    state.apply(Record::Accept(run(3, NOW, "nightly"))).unwrap();
+    assert_eq!(seal(&mut state, NOW), [(NOW, 1)], "another tag set does not wait");
+    assert_eq!(state.plan(NOW, 500_000, &all()), None);
+    assert_eq!(seal(&mut state, NOW + 1), [(NOW + 1, 1)]);
+}
+
+#[test]
+fn no_second_before_the_journals_birth_is_used() {
+    let mut state = State::new(NOW - 3);
+    state.apply(Record::Accept(run(1, NOW - 100, "ci"))).unwrap();
+    assert_eq!(seal(&mut state, NOW), [(NOW - 3, 1)]);
+    let mut ahead = State::new(NOW + 86_400);
+    ahead.apply(Record::Accept(run(1, NOW - 100, "ci"))).unwrap();
+    assert_eq!(seal(&mut ahead, NOW), [(NOW, 1)], "a birth after now says only that the clock was ahead");
+}
+
+#[test]
+fn a_batch_is_sealed_at_its_limit_in_the_order_of_acceptance() {
+    let state = state((0..100).map(|id| run(id, NOW - 5, &format!("w{id:02}"))));
+    let slots = state.plan(NOW, 10_000, &all()).unwrap();
+    let batch: Vec<Slot> = slots
+        .iter()
+        .map(|slot| Slot { second: slot.second, runs: vec![Arc::clone(&state.waiting[&state.pending[&slot.keys[0]]])] })
+        .collect();
+    let bytes = metrics::payload(&batch).line().len();
+    assert!((9_000..=10_000).contains(&bytes), "{bytes}");
+    assert!(slots.iter().flat_map(|slot| &slot.keys).all(|key| key.id.0 < slots.len() as u64));
+    assert_eq!(state.plan(NOW, 1, &all()).unwrap().len(), 1, "a single slot goes whatever its size");
+}
+
+#[test]
+fn one_slot_of_ten_thousand_runs_is_planned_at_once() {
+    let state = state((0..10_000).map(|id| run(id, 0, "ci")));
+    let slots = state.plan(NOW, 500_000, &all()).unwrap();
+    assert_eq!((slots.len(), slots[0].keys.len()), (1, 10_000));
+}
+
+#[test]
+fn a_choice_takes_only_or_leaves_out() {
+    let state = state([run(1, NOW, "ci"), run(2, NOW, "ci")]);
+    let one = || HashSet::from([run(1, 0, "").key]);
+    let keys = |choice| state.plan(NOW, 500_000, &choice).unwrap()[0].keys.clone();
+    assert_eq!(keys(Choice::Only(one())), [run(1, 0, "").key]);
+    assert_eq!(keys(Choice::Except(one())), [run(2, 0, "").key]);
+}
+
+#[test]
+fn used_seconds_are_kept_until_no_run_can_be_given_them_again() {
+    let mut state = state([run(1, NOW, "ci")]);
+    seal(&mut state, NOW);
+    state.settle(&[run(1, 0, "").key]);
+    let has_last = |records: Vec<Record>| records.iter().any(|record| matches!(record, Record::Last { .. }));
+    assert!(has_last(state.records(Some(NOW + LAST_KEPT_S - 1), 1)));
+    assert!(has_last(state.records(None, 1)), "without a date nothing is forgotten");
+    assert!(!has_last(state.records(Some(NOW + LAST_KEPT_S), 1)));
+}
+
+#[test]
+fn records_that_contradict_each_other_are_told() {
+    let mut state = state([run(1, NOW, "ci")]);
+    let keys = vec!["9".parse().unwrap()];
+    let slots = vec![SealedSlot { second: NOW, keys: keys.clone() }];
+    assert!(state.apply(Record::Seal { at: NOW, sent: 0, slots }).is_err());
+    assert!(state.apply(Record::Reject { keys }).is_err());
+}
+
+proptest! {
+    /// Whatever comes in whatever order, with whatever clock: one series-second belongs to one batch.
+    #[test]
+    fn no_second_is_given_twice_to_one_tag_set(
+        steps in proptest::collection::vec((-4000_i64..1000, 0_u8..3, 0_u8..4, 0_i64..90), 1..120),
+    ) {
+        let mut state = State::new(NOW - 500);
+        let mut now = NOW;
+        let mut used = HashSet::new();
+        for (id, (end, workflow, what, passed)) in steps.into_iter().enumerate() {
+            state.apply(Record::Accept(run(id as u64, now + end, &workflow.to_string()))).unwrap();
+            now += passed - 5;
+            if what == 0 {
+                let Some(slots) = state.plan(now, 2_000, &all()) else { continue };
+                let keys: Vec<RunKey> = slots.iter().flat_map(|slot| slot.keys.clone()).collect();
+                state.apply(Record::Seal { at: now, sent: 0, slots }).unwrap();
+                for slot in &state.batch().unwrap().slots {
+                    prop_assert!(slot.second <= now);
+                    prop_assert!(used.insert((Arc::clone(slot.tag_set().unwrap()), slot.second)));
+                }
+                if id % 2 == 0 {
+                    state.apply(Record::Unseal { keys, in_doubt: true }).unwrap();
+                } else {
+                    state.settle(&keys);
+                }
+            } else if what == 1 {
+                // A restart from a compacted journal.
+                let records = state.records(Some(now), 0);
+                state = State::default();
+                for record in records {
+                    state.apply(record).unwrap();
+                }
+            }
+        }
+    }
+}
