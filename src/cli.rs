@@ -117,3 +117,87 @@ pub struct Check {
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub common: Common,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Arg, CommandFactory};
+    use std::collections::BTreeMap;
+
+    /// Every flag of every command but those that clap adds.
+    fn flags() -> Vec<(String, Arg)> {
+        let cli = Cli::command();
+        let of = |command: &clap::Command| {
+            let name = command.get_name().to_owned();
+            let flags = command.get_opts().cloned().collect::<Vec<_>>();
+            flags.into_iter().map(move |flag| (name.clone(), flag)).collect::<Vec<_>>()
+        };
+        let flags = std::iter::once(&cli).chain(cli.get_subcommands()).flat_map(of);
+        flags.filter(|(_, flag)| !["help", "version"].contains(&flag.get_id().as_str())).collect()
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_of_the_same_name() {
+        assert!(!flags().is_empty());
+        for (command, flag) in flags() {
+            let long = flag.get_long().unwrap();
+            let expected = format!("RUNHOUND_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(flag.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "{command} --{long}");
+            assert!(!flag.is_hide_env_set(), "{command} --{long}: the help shows it");
+        }
+    }
+
+    #[test]
+    fn defaults_are_as_designed() {
+        let defaults: BTreeMap<(String, String), String> = flags()
+            .into_iter()
+            .map(|(command, flag)| {
+                let values = flag.get_default_values().iter().map(|value| value.to_string_lossy());
+                let long = flag.get_long().unwrap().to_owned();
+                ((command, long), values.collect::<Vec<_>>().join(","))
+            })
+            .collect();
+        for (command, flag, default) in [
+            ("serve", "listen", "127.0.0.1:8080"),
+            ("serve", "cache-dir", "./cache"),
+            ("serve", "reruns", "push"),
+            ("serve", "metric-prefix", "github.actions"),
+            ("serve", "branches", ""),
+            ("serve", "extra-tags", ""),
+            ("serve", "payload-log", ""),
+            ("replay", "to", ""),
+            ("replay", "timeout", "60"),
+            ("replay", "cache-dir", ""),
+            ("replay", "reruns", "push"),
+            ("check", "cache-dir", "./cache"),
+        ] {
+            let found = defaults.get(&(command.to_owned(), flag.to_owned())).map(String::as_str);
+            assert_eq!(found, Some(default), "{command} --{flag}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_pushed_by_a_replay_unless_live_is_said_and_a_directory_given() {
+        let parse = |arguments: &str| Cli::try_parse_from(arguments.split(' '));
+        assert!(parse("runhound replay x --live --cache-dir y").is_ok());
+        assert!(parse("runhound replay x --live").is_err());
+        assert!(parse("runhound replay x --live --cache-dir y --to http://z").is_err());
+        assert!(parse("runhound replay").is_err());
+    }
+
+    #[test]
+    fn no_flag_takes_a_secret() {
+        for (command, flag) in flags() {
+            let long = flag.get_long().unwrap();
+            assert!(
+                !["secret", "key", "token", "password"].iter().any(|word| long.contains(word)),
+                "{command} --{long}"
+            );
+        }
+    }
+}

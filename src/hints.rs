@@ -1,14 +1,7 @@
 //! An error with its causes, and what to do about it, said under it.
 
-use crate::{
-    config::ConfigError,
-    ledger::{CacheError, LockError, OpenError},
-    replay::ReplayError,
-    serve::ServeError,
-};
+use crate::{config::ConfigError, ledger::OpenError, replay::ReplayError, serve::ServeError};
 use std::error::Error;
-
-const DAMAGED: &str = "it was left as it is: restore it from a copy, or move it away, knowing that runs it records may be counted again or lost";
 
 /// An error, its cause, the cause of that, and so on.
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
@@ -28,23 +21,10 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
 #[must_use]
 pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     chain(error).find_map(|error| {
-        error
-            .downcast_ref::<ConfigError>()
-            .map(ConfigError::hint)
-            .or_else(|| error.downcast_ref::<OpenError>().map(open_hint))
-            .or_else(|| error.downcast_ref::<ServeError>().and_then(ServeError::hint))
-            .or_else(|| error.downcast_ref::<ReplayError>().map(ReplayError::hint))
+        let serve = error.downcast_ref::<ServeError>().and_then(ServeError::hint);
+        let replay = || error.downcast_ref::<ReplayError>().and_then(ReplayError::hint);
+        let config = || error.downcast_ref::<ConfigError>().map(ConfigError::hint);
+        let open = || error.downcast_ref::<OpenError>().map(OpenError::hint);
+        serve.or_else(replay).or_else(config).or_else(open)
     })
-}
-
-const fn open_hint(error: &OpenError) -> &'static str {
-    match error {
-        OpenError::Lock(LockError::Held { .. }) => {
-            "stop that process, or give this one a directory of its own with --cache-dir"
-        }
-        OpenError::Lock(LockError::Io { .. }) | OpenError::Io { .. } | OpenError::Cache(CacheError::Io { .. }) => {
-            "the cache directory must exist or be creatable, and be writable by this user"
-        }
-        OpenError::Cache(CacheError::Damaged { .. }) | OpenError::DamagedJournal { .. } => DAMAGED,
-    }
 }

@@ -160,6 +160,23 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Lock(LockError::Held { .. }) => {
+                "stop that process, or give this one a directory of its own with --cache-dir"
+            }
+            Self::Lock(LockError::Io { .. }) | Self::Io { .. } | Self::Cache(CacheError::Io { .. }) => {
+                "the cache directory must exist or be creatable, and this user must be able to write there"
+            }
+            Self::Cache(CacheError::Damaged { .. }) | Self::DamagedJournal { .. } => {
+                "it was left as it is: restore it from a copy, or move it away, knowing that runs it records may be \
+                 counted again or lost"
+            }
+        }
+    }
+
     fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }

@@ -294,4 +294,4 @@ impl std::io::Write for ByteCount {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

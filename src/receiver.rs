@@ -101,13 +101,18 @@ async fn wrong_method_get() -> HttpResponse {
         .json(json!({"error": "method not allowed"}))
 }
 
-async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let result = receiver.receive(&request, payload).await;
+async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
+    let result = receiver.receive(&request, &mut payload).await;
     let outcome = result.as_ref().map_or_else(Refusal::outcome, Reception::outcome);
     receiver.counts.count(outcome);
     match result {
         Ok(reception) => reception.response(),
-        Err(refusal) => refusal.response(),
+        Err(refusal) => {
+            let mut response = refusal.response();
+            // While the rest of the body is held, the server closes the connection instead of reading it to its end.
+            response.extensions_mut().insert(payload);
+            response
+        }
     }
 }
 
@@ -148,7 +153,7 @@ impl From<Unavailable> for Refusal {
 }
 
 impl Receiver {
-    async fn receive(&self, request: &HttpRequest, payload: web::Payload) -> Result<Reception, Refusal> {
+    async fn receive(&self, request: &HttpRequest, payload: &mut web::Payload) -> Result<Reception, Refusal> {
         let headers = request.headers();
         let signature = headers
             .get("x-hub-signature-256")

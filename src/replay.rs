@@ -67,11 +67,14 @@ pub enum ReplayError {
 impl ReplayError {
     /// What to do about it.
     #[must_use]
-    pub const fn hint(&self) -> &'static str {
-        match self {
+    pub const fn hint(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Files(error) => error.hint(),
             Self::Config(error) => error.hint(),
-            Self::Serve(_) | Self::TemporaryDirectory(_) => "see the message: nothing was sent",
+            Self::Serve(error) => return error.hint(),
+            Self::TemporaryDirectory(_) => {
+                "name a directory with --cache-dir, or one that can be written to with TMPDIR"
+            }
             Self::NoAnswer { .. } => {
                 "start the receiver, or mend the URL given with --to; what was answered before is recorded"
             }
@@ -79,7 +82,7 @@ impl ReplayError {
             Self::NotAllDone { .. } => {
                 "pending runs are kept in the cache directory: replay again with the same one, or raise --timeout"
             }
-        }
+        })
     }
 }
 

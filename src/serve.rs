@@ -47,12 +47,14 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// What to do about it, where the cause does not say so itself.
+    /// What to do about it, where something can be said.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Config(error) => Some(error.hint()),
+            Self::Ledger(error) => Some(error.hint()),
             Self::Listen { .. } => Some("choose another address with --listen, or stop what listens there"),
-            _ => None,
+            Self::Client(_) | Self::Failed(_) => None,
         }
     }
 }

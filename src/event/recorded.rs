@@ -28,8 +28,7 @@ struct Recording<'a> {
 
 #[derive(Deserialize)]
 struct Request<'a> {
-    #[serde(default)]
-    headers: BTreeMap<String, Value>,
+    headers: Option<BTreeMap<String, Value>>,
     #[serde(borrow)]
     payload: &'a RawValue,
 }
@@ -45,7 +44,7 @@ impl Recorded {
             return Ok(Self { event: None, guid: None, is_form: false, payload: whole.get().to_owned() });
         };
         let header = |name: &str| {
-            let mut headers = request.headers.iter();
+            let mut headers = request.headers.iter().flatten();
             headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
         };
         Ok(Self {
@@ -116,8 +115,10 @@ pub fn misunderstood(
 #[must_use]
 pub fn delivery_of(run: &Run) -> Value {
     let tag = |key: &str| tag_value(&run.tag_set, key);
-    let branch = tag("branch");
+    // A name that left no tag is given as one that leaves none either: without a name, another would take its place.
+    let name = |key: &str| tag(key).unwrap_or("_");
     let is_default = tag("default_branch") == Some("true");
+    let branch = if is_default { Some(name("branch")) } else { tag("branch") };
     let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).ok().map(|time| time.to_string());
     let end_ms = run.end.saturating_mul(1000);
     let start = run.duration_ms.and_then(|lasted| time(end_ms.saturating_sub_unsigned(lasted)));
@@ -138,10 +139,10 @@ pub fn delivery_of(run: &Run) -> Value {
                 "triggering_actor": account(tag("triggering_actor"), None),
                 "head_repository": if is_default { json!({"id": 0}) } else { Value::Null },
             },
-            "workflow": {"name": tag("workflow_name"), "path": tag("workflow_path")},
+            "workflow": {"name": name("workflow_name"), "path": tag("workflow_path")},
             "repository": {
                 "id": 0,
-                "name": tag("repository_name").unwrap_or("unknown"),
+                "name": name("repository_name"),
                 "owner": account(tag("repository_owner"), None),
                 "default_branch": if is_default { branch } else { None },
             },
@@ -152,4 +153,174 @@ pub fn delivery_of(run: &Run) -> Value {
 
 fn tag_value<'a>(tag_set: &'a TagSet, key: &str) -> Option<&'a str> {
     tag_set.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{Event, parse},
+        metrics::{
+            ExtraTag, Tagging,
+            tests::{any, tagging},
+        },
+    };
+    use proptest::prelude::*;
+
+    const PAYLOAD: &str =
+        r#"{"action": "completed", "workflow_run": {"id": 18446744073709551615, "f": 1.10, "x": "a&b=c%+ é"}}"#;
+
+    fn recording(headers: &str) -> Recorded {
+        let text = format!(r#"{{"id": 1, "event": "x", "request": {{"headers": {headers}, "payload": {PAYLOAD}}}}}"#);
+        Recorded::read(&text).unwrap()
+    }
+
+    #[test]
+    fn a_bare_payload_is_sent_as_it_stands_and_names_no_event() {
+        for text in [PAYLOAD, "[]", "1", "null", r#"{"request": 1}"#, r#"{"request": {"no": "payload"}}"#] {
+            let recorded = Recorded::read(&format!("\n {text} \n")).unwrap();
+            let expected = Recorded { event: None, guid: None, is_form: false, payload: text.to_owned() };
+            assert_eq!(recorded, expected);
+            assert_eq!((recorded.body().as_ref(), recorded.content_type()), (text, "application/json"));
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_json_is_refused() {
+        for text in ["", "payload=1", "{", "{} {}"] {
+            assert!(Recorded::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_headers_of_a_recorded_delivery_are_known_in_any_case() {
+        for headers in [
+            r#"{"Accept": "*/*", "X-GitHub-Event": "ping", "X-GitHub-Delivery": "72d3", "content-type": "application/json"}"#,
+            r#"{"x-github-event": "ping", "x-github-delivery": "72d3"}"#,
+            r#"{"X-GITHUB-EVENT": "ping", "X-GITHUB-DELIVERY": "72d3", "X-GitHub-Hook-ID": 12, "Via": null}"#,
+        ] {
+            let recorded = recording(headers);
+            assert_eq!(recorded.event.as_deref(), Some("ping"), "{headers}");
+            assert_eq!(recorded.guid.as_deref(), Some("72d3"), "{headers}");
+            assert!(!recorded.is_form);
+            assert_eq!(recorded.body(), PAYLOAD, "{headers}");
+        }
+    }
+
+    #[test]
+    fn a_recorded_delivery_may_have_no_headers() {
+        let bare = Recorded { event: None, guid: None, is_form: false, payload: PAYLOAD.to_owned() };
+        assert_eq!(recording("{}"), bare);
+        assert_eq!(recording("null"), bare);
+        let without = format!(r#"{{"request": {{"payload": {PAYLOAD}}}}}"#);
+        assert_eq!(Recorded::read(&without).unwrap(), bare);
+    }
+
+    #[test]
+    fn a_form_decodes_to_the_same_payload() {
+        let recorded = recording(r#"{"CONTENT-TYPE": "application/x-www-form-urlencoded; charset=utf-8"}"#);
+        assert!(recorded.is_form);
+        assert_eq!(recorded.content_type(), "application/x-www-form-urlencoded");
+        let body = recorded.body();
+        assert!(body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"=%+*-._".contains(&byte)), "{body}");
+        let pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = form_urlencoded::parse(body.as_bytes()).collect();
+        assert_eq!(pairs, [(Cow::Borrowed("payload"), Cow::Borrowed(PAYLOAD))]);
+    }
+
+    #[test]
+    fn what_was_not_understood_is_one_line_that_reads_back() {
+        let pretty = "\n{\r\n  \"id\": 18446744073709551615,\r  \"n\": 1.10,\n\t\"text\": \"a\\nb \u{2028}\"\n}\r\n";
+        let line = misunderstood(1_772_471_647, Some("workflow_run"), Some("72d3"), "no action", pretty).unwrap();
+        assert!(!line.contains(['\n', '\r']), "{line}");
+        let recorded = Recorded::read(&line).unwrap();
+        assert_eq!(recorded.event.as_deref(), Some("workflow_run"));
+        assert_eq!(recorded.guid.as_deref(), Some("72d3"));
+        assert!(recorded.payload.contains(r#""id": 18446744073709551615,"#) && recorded.payload.contains("1.10"));
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(json(&recorded.payload), json(pretty));
+        let told = json(&line);
+        assert_eq!((&told["time"], &told["reason"]), (&json!("2026-03-02T17:14:07Z"), &json!("no action")));
+    }
+
+    #[test]
+    fn what_was_not_understood_names_no_header_that_it_did_not_have() {
+        let recorded = Recorded::read(&misunderstood(0, None, None, "odd", "[1]").unwrap()).unwrap();
+        assert_eq!(recorded, Recorded { event: None, guid: None, is_form: false, payload: "[1]".to_owned() });
+        assert!(misunderstood(0, None, None, "odd", "{").is_err());
+    }
+
+    /// The run that a line for people derives to when it is replayed.
+    fn replayed(run: &Run, tagging: &Tagging) -> Run {
+        let line = json!({"key": run.key, "request": delivery_of(run)}).to_string();
+        let recorded = Recorded::read(&line).unwrap();
+        match parse(recorded.event.as_deref(), recorded.body().as_bytes()).unwrap() {
+            Event::Completed(completed) => tagging.run(&completed, 0),
+            other => panic!("not completed: {other:?}"),
+        }
+    }
+
+    fn with_all_extra_tags(constant: Vec<String>) -> Tagging {
+        let extra = vec![
+            ExtraTag::RunAttempt,
+            ExtraTag::Sender,
+            ExtraTag::Actor,
+            ExtraTag::TriggeringActor,
+            ExtraTag::WorkflowPath,
+        ];
+        Tagging { extra, constant, ..tagging() }
+    }
+
+    #[test]
+    fn a_run_whose_names_have_nothing_that_a_tag_keeps_is_replayed_as_it_was() {
+        let body = json!({
+            "action": "completed",
+            "workflow_run": {"id": 1, "head_branch": "__", "conclusion": "_", "head_repository": {"id": 7}},
+            "workflow": {"name": "\u{1f680}", "path": ".github/workflows/ship.yml"},
+            "repository": {"id": 7, "name": "_", "default_branch": "__"},
+        });
+        let Event::Completed(completed) = parse(Some("workflow_run"), body.to_string().as_bytes()).unwrap() else {
+            panic!("not completed");
+        };
+        for tagging in [tagging(), with_all_extra_tags(Vec::new())] {
+            let run = tagging.run(&completed, 1_772_471_647);
+            assert!(run.tag_set.tags.contains(&"default_branch:true".to_owned()));
+            assert_eq!(replayed(&run, &tagging), run);
+        }
+    }
+
+    #[test]
+    fn a_branch_that_was_asked_for_is_replayed_by_its_name() {
+        let branches = globset::GlobSetBuilder::new().add(globset::Glob::new("release/*").unwrap()).build().unwrap();
+        let tagging = Tagging { branches, ..tagging() };
+        let tags = ["branch:release/1", "conclusion:success", "default_branch:false", "repository_name:w"];
+        let tag_set = TagSet { prefix: tagging.prefix.clone(), tags: tags.map(str::to_owned).to_vec() };
+        let key = "30433642/attempts/2".parse().unwrap();
+        let run = Run { key, end: 1_772_471_647, duration_ms: Some(61_500), tag_set: tag_set.into() };
+        assert_eq!(replayed(&run, &tagging), run);
+    }
+
+    proptest! {
+        #[test]
+        fn any_run_is_replayed_as_it_was(
+            completed in any::completed_run(),
+            constant in prop::collection::vec("env:[a-z]{1,5}|team:\\PC{0,20}", 0..3),
+            accepted_at: u32,
+        ) {
+            for tagging in [tagging(), with_all_extra_tags(constant)] {
+                let run = tagging.run(&completed, accepted_at.into());
+                prop_assert_eq!(replayed(&run, &tagging), run);
+            }
+        }
+
+        #[test]
+        fn any_payload_set_aside_is_one_line_that_reads_back(text in any::text(), pretty: bool) {
+            let value = json!({"text": text, "list": [text, 18_446_744_073_709_551_615_u64]});
+            let payload = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            let line = misunderstood(0, Some(&text), Some(&text), &text, &payload).unwrap();
+            prop_assert!(!line.contains(['\n', '\r']));
+            let recorded = Recorded::read(&line).unwrap();
+            prop_assert_eq!(recorded.event.as_ref(), Some(&text));
+            prop_assert_eq!(serde_json::from_str::<Value>(&recorded.payload).unwrap(), value);
+        }
+    }
 }

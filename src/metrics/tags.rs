@@ -86,7 +86,7 @@ impl Tagging {
             tag("event", run.event.as_deref()),
             tag("branch", branch.map(|name| Some(name).filter(verbatim).unwrap_or("other"))),
             tag("default_branch", Some(if run.on_default_branch { "true" } else { "false" })),
-            tag("conclusion", Some(run.conclusion.as_deref().unwrap_or("unknown"))),
+            tag("conclusion", run.conclusion.as_deref()).or_else(|| tag("conclusion", Some("unknown"))),
             tag("sender_type", run.sender_type.as_deref()),
         ];
         tags.extend(self.extra.iter().map(|extra| match extra {

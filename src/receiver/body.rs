@@ -70,7 +70,7 @@ impl Budget {
     }
 
     /// Reads a body to its end, and no further than it may go.
-    pub(super) async fn read(&self, headers: &HeaderMap, mut payload: web::Payload) -> Result<Body<'_>, BodyError> {
+    pub(super) async fn read(&self, headers: &HeaderMap, payload: &mut web::Payload) -> Result<Body<'_>, BodyError> {
         let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if length.is_some_and(|length| length > BODY_MAX_BYTES) {
             return Err(BodyError::TooLarge);
@@ -100,8 +100,8 @@ mod tests {
 
     async fn read(budget: &Budget, bytes: usize) -> Result<Body<'_>, BodyError> {
         let (request, mut payload) = TestRequest::post().set_payload(vec![b'x'; bytes]).to_http_parts();
-        let payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
-        budget.read(&HeaderMap::new(), payload).await
+        let mut payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
+        budget.read(&HeaderMap::new(), &mut payload).await
     }
 
     #[actix_web::test]

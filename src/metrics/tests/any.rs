@@ -1,0 +1,59 @@
+//! Any text and any completed run, as GitHub could tell of it.
+
+use crate::event::{Attempt, CompletedRun, RepoName, RunId, RunKey};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+/// Any script, emoji, control characters: a few of them, or more than a tag can hold.
+pub(crate) fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => "[A-Za-z0-9 ._/:#+-]{1,40}",
+        2 => any::<String>(),
+        2 => prop::collection::vec(any::<char>(), 0..300).prop_map(String::from_iter),
+        1 => "[_:!/ \u{1f680}]{1,6}",
+        1 => "[\u{c0}-\u{24f}\u{300}-\u{36f}\u{900}-\u{97f}\u{3040}-\u{30ff}\u{4e00}-\u{4fff}]{150,260}",
+    ]
+}
+
+/// A text that GitHub may leave out. An empty one counts as none.
+fn field() -> impl Strategy<Value = Option<String>> {
+    prop::option::weighted(0.9, text()).prop_map(|text| text.filter(|text| !text.is_empty()))
+}
+
+fn time() -> impl Strategy<Value = Option<Timestamp>> {
+    // From the year 1 to 9999 in nanoseconds, or two hours of 2026 in whole seconds.
+    let any = (-62_135_596_800..253_402_207_200_i64, 0..1_000_000_000_i32);
+    let near = (1_772_470_000..1_772_477_200_i64, Just(0));
+    prop::option::weighted(0.8, prop_oneof![any.boxed(), near.boxed()])
+        .prop_map(|time| time.and_then(|(second, nanosecond)| Timestamp::new(second, nanosecond).ok()))
+}
+
+/// The way of a workflow's file, which holds no `@`, and the name of the workflow, which falls back to the file's.
+fn workflow() -> impl Strategy<Value = (Option<String>, Option<String>)> {
+    (field(), field()).prop_map(|(path, name)| {
+        let path = path.map(|path| path.replace('@', "a"));
+        let file_name = path.as_deref().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+        (path, name.or(file_name).filter(|name| !name.is_empty()))
+    })
+}
+
+prop_compose! {
+    /// Any run that `event::parse` can make.
+    pub(crate) fn completed_run()(
+        (id, attempt) in (any::<u64>(), 1..=u32::MAX),
+        (owner, name) in (field(), text().prop_filter("a repository has a name", |name| !name.is_empty())),
+        (workflow_path, workflow) in workflow(),
+        (event, branch, conclusion) in (field(), field(), field()),
+        is_default: bool,
+        (sender_type, sender, actor, triggering_actor) in (field(), field(), field(), field()),
+        (started_at, ended_at) in (time(), time()),
+    ) -> CompletedRun {
+        CompletedRun {
+            key: RunKey { id: RunId(id), attempt: Attempt(attempt.try_into().unwrap()) },
+            repository: RepoName { owner, name },
+            on_default_branch: is_default && branch.is_some(),
+            workflow, workflow_path, event, branch, conclusion,
+            sender_type, sender, actor, triggering_actor, started_at, ended_at,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The commands as a user meets them: output, exit status, errors and hints.
+
+use crate::{
+    harness::{SECRET, Start, program, sent},
+    intake::{Intake, Order, TEST_KEY},
+};
+use runhound::cli::Cli;
+use std::process::Output;
+
+fn text(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn counts(summary: &str) -> Vec<usize> {
+    let count = |name: &str| {
+        let line = summary.lines().find_map(|line| line.strip_prefix("  ")?.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {summary}")).trim().parse().unwrap()
+    };
+    ["accepted", "duplicate", "ignored", "refused", "pushed", "pending"].map(count).to_vec()
+}
+
+#[test]
+fn the_fixtures_replay_without_account_or_configuration() {
+    let (status, out, err) = text(&program(&["replay", "fixtures"]).output().unwrap());
+    assert_eq!(status, Some(0), "{err}");
+    assert_eq!(counts(&out), [18, 2, 6, 0, 18, 0]);
+    for part in ["github.actions.workflow_run.total", "conclusion:timed_out", "branch:other", "1 × ping"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    // Two runs of one second and tag set: counted two, their mean 185 s, their sum 370 s.
+    assert!(out.contains("185.000 s") && out.contains("370.000 s"), "{out}");
+}
+
+#[test]
+fn replayed_twice_into_one_directory_the_second_time_nothing_is_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    let replay = || text(&program(&["replay", "fixtures", &cache_dir]).output().unwrap());
+    assert_eq!(counts(&replay().1), [18, 2, 6, 0, 18, 0]);
+    let marked = sent(&dir.path().join("sent-workflows-dry-run.json"));
+    let (status, out, _) = replay();
+    assert_eq!((status, counts(&out)), (Some(0), vec![0, 20, 6, 0, 0, 0]));
+    assert_eq!(sent(&dir.path().join("sent-workflows-dry-run.json")), marked);
+    let payloads = std::fs::read_to_string(dir.path().join("payloads-dry-run.jsonl")).unwrap();
+    assert_eq!(payloads.lines().count(), 1);
+    assert!(!dir.path().join("sent-workflows.json").exists());
+}
+
+#[test]
+fn a_live_replay_pushes_for_real_and_says_what_is_pending_when_it_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    let replay = |arguments: &[&str]| {
+        let mut command = program(&[&["replay", "fixtures", "--live", &cache_dir], arguments].concat());
+        text(&command.env("DD_API_KEY", TEST_KEY).env("DD_URL", format!("{}/proxy", intake.url())).output().unwrap())
+    };
+    intake.set_policy(|_| Order::status(503));
+    let (status, out, err) = replay(&["--timeout=1"]);
+    assert_eq!((status, counts(&out)), (Some(1), vec![18, 2, 6, 0, 0, 18]), "{err}");
+    assert!(err.contains("18 runs are pending") && err.contains("hint: "), "{err}");
+    intake.recover();
+    let (status, out, err) = replay(&[]);
+    assert_eq!((status, counts(&out)), (Some(0), vec![0, 20, 6, 0, 18, 0]), "{err}");
+    assert_eq!(intake.count("github.actions.workflow_run.total"), 18.0);
+    intake.assert_contract();
+    assert!(intake.requests().iter().all(|request| request.path == "/proxy/api/v2/series"));
+}
+
+#[test]
+fn a_replay_to_another_receiver_is_signed_with_the_secret_of_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Start::dry_run(dir.path()).start();
+    let to = format!("--to=http://{}/webhook", service.address);
+    let replay = |secret: &str| {
+        text(&program(&["replay", "fixtures", &to]).env("GITHUB_WEBHOOK_SECRET", secret).output().unwrap())
+    };
+    let (status, out, err) = replay(SECRET);
+    assert_eq!(status, Some(0), "{err}");
+    assert!(out.contains("accepted      18") && !out.contains("pushed"), "{out}");
+    let (status, out, err) = replay("another");
+    assert_eq!(status, Some(1));
+    assert!(out.contains("refused       26") && err.contains("26 deliveries were refused"), "{out} {err}");
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_have_processed_and_can_log_payloads_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("payloads.jsonl");
+    let start = Start::dry_run(&dir.path().join("cache")).argument(&format!("--payload-log={}", log.display()));
+    let service = start.start();
+    assert!(service.start_line.contains("dry run, nothing is pushed"), "{}", service.start_line);
+    service.deliver(&crate::github::workflow_run(7));
+    let line = service.wait_for_log("would have processed 7 ");
+    assert!(line.contains("conclusion:success"), "{line}");
+    service.stop();
+    assert!(std::fs::read_to_string(log).unwrap().contains("workflow_run.total"));
+}
+
+#[test]
+fn a_live_service_logs_payloads_where_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let log = dir.path().join("payloads.jsonl");
+    let start = Start::live(&dir.path().join("cache"), &intake).argument(&format!("--payload-log={}", log.display()));
+    let service = start.start();
+    service.deliver(&crate::github::workflow_run(7));
+    service.wait_for_log("pushed 1 runs");
+    service.stop();
+    assert_eq!(std::fs::read_to_string(log).unwrap().trim(), intake.requests()[0].unpacked);
+}
+
+#[test]
+fn errors_name_the_thing_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases: [(&[&str], &[(&str, &str)], i32, &str); 8] = [
+        (&["serve"], &[], 1, "runhound: no webhook secret"),
+        (&["serve"], &[("GITHUB_WEBHOOK_SECRET", "x")], 1, "runhound: no Datadog API key"),
+        (
+            &["serve", "--dry-run"],
+            &[("GITHUB_WEBHOOK_SECRET_FILE", "/none/secret")],
+            1,
+            "GITHUB_WEBHOOK_SECRET_FILE: /none/secret: No such file",
+        ),
+        (&["replay", "nowhere"], &[], 1, "runhound: nowhere: No such file"),
+        (&["replay", "src"], &[], 1, "runhound: no delivery in src"),
+        (
+            &["replay", "--to=http://127.0.0.1:1/", "fixtures"],
+            &[("GITHUB_WEBHOOK_SECRET", "x")],
+            1,
+            "no answer from http://127.0.0.1:1/",
+        ),
+        (
+            &["serve", "--metric-prefix=9", "--dry-run"],
+            &[("GITHUB_WEBHOOK_SECRET", "x")],
+            1,
+            "runhound: metric prefix \"9\"",
+        ),
+        (
+            &["serve", "--cache-dir=Cargo.toml", "--dry-run"],
+            &[("GITHUB_WEBHOOK_SECRET", "x")],
+            1,
+            "runhound: Cargo.toml: ",
+        ),
+    ];
+    for (arguments, variables, code, error) in cases {
+        let output = program(arguments).envs(variables.iter().copied()).env("TMPDIR", dir.path()).output().unwrap();
+        let (status, _, err) = text(&output);
+        assert_eq!(status, Some(code), "{arguments:?}: {err}");
+        assert!(err.contains(error) && err.contains("\nhint: "), "{arguments:?}: {err}");
+    }
+    for arguments in [&["serve", "--unknown"][..], &[], &["replay"], &["replay", "--live", "fixtures"]] {
+        assert_eq!(program(arguments).output().unwrap().status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn check_says_what_is_wrong_and_how_to_mend_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    let check = |variables: &[(&str, &str)]| {
+        text(&program(&["check", &cache_dir]).envs(variables.iter().copied()).output().unwrap())
+    };
+    let (status, out, err) = check(&[("DD_SITE", "https://x")]);
+    assert_eq!(status, Some(1));
+    assert_eq!(out.matches("wrong  ").count(), 3, "{out}");
+    assert_eq!(out.matches("hint: ").count(), 3, "{out}");
+    assert!(err.contains("3 to mend"), "{err}");
+    let good = [("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY)];
+    let (status, out, _) = check(&good);
+    assert_eq!(status, Some(0), "{out}");
+    assert!(!out.contains(SECRET) && !out.contains(TEST_KEY));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was changed");
+    std::fs::write(dir.path().join("sent-workflows.json"), "{\"sent\": [\"1\"").unwrap();
+    std::fs::write(dir.path().join("journal.jsonl"), "garbage").unwrap();
+    let (status, out, _) = check(&good);
+    assert_eq!(status, Some(1));
+    assert_eq!(out.matches("is damaged at byte").count(), 2, "{out}");
+}
+
+#[test]
+fn every_flag_and_variable_that_the_documents_name_exists() {
+    use clap::CommandFactory;
+    let mut command = Cli::command();
+    let mut help = command.render_long_help().to_string();
+    for subcommand in command.get_subcommands_mut() {
+        help += &subcommand.render_long_help().to_string();
+    }
+    for document in ["README.md", "CHANGELOG.md", "docs/registering.md", "docs/staging.md", "docs/production.md"] {
+        let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+        let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || "-_".contains(char)));
+        for word in words.filter(|word| word.starts_with("RUNHOUND_")) {
+            assert!(help.contains(word), "{document}: {word}");
+        }
+        let commands = ["runhound serve", "runhound replay", "runhound check"];
+        let lines =
+            commands.iter().flat_map(|command| text.split(command).skip(1).filter_map(|rest| rest.lines().next()));
+        for flag in lines.flat_map(|line| line.split(['`', ' '])).filter(|word| word.starts_with("--")) {
+            let flag = flag.split(['=', ',', '.', ';']).next().unwrap();
+            assert!(help.contains(flag), "{document}: {flag}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The real program as a child process, and a client that sends to it byte by byte.
+
+use crate::{
+    github::{self, RunBuilder},
+    intake::{Intake, TEST_KEY},
+};
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, mpsc},
+    time::Duration,
+};
+
+pub(crate) const SECRET: &str = "It's a Secret to Everybody";
+
+/// Longer than anything takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program with an environment of our own and nothing else.
+pub(crate) fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runhound"));
+    command.args(arguments).env_clear().current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+/// A running `runhound serve`.
+#[derive(Debug)]
+pub(crate) struct Service {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// The line it started with.
+    pub(crate) start_line: String,
+    log: Mutex<mpsc::Receiver<String>>,
+}
+
+/// How to start a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) cache_dir: PathBuf,
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+impl Start {
+    /// A live service that pushes to `intake`.
+    pub(crate) fn live(cache_dir: &Path, intake: &Intake) -> Self {
+        Self::dry_run(cache_dir).without("--dry-run").variable("DD_API_KEY", TEST_KEY).variable("DD_URL", &intake.url())
+    }
+
+    /// A dry run.
+    pub(crate) fn dry_run(cache_dir: &Path) -> Self {
+        let start = Self { cache_dir: cache_dir.to_owned(), arguments: Vec::new(), variables: Vec::new() };
+        let dir = cache_dir.to_str().unwrap();
+        start
+            .argument("serve")
+            .argument("--dry-run")
+            .argument("--listen=127.0.0.1:0")
+            .argument(&format!("--cache-dir={dir}"))
+            .variable("GITHUB_WEBHOOK_SECRET", SECRET)
+    }
+
+    fn without(mut self, argument: &str) -> Self {
+        self.arguments.retain(|known| known != argument);
+        self
+    }
+
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let mut command = program(&arguments);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub(crate) fn start(&self) -> Service {
+        let mut child = self.command().stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        let start_line = loop {
+            match lines.next() {
+                Some(line) => seen.push(line.unwrap()),
+                None => panic!("runhound did not start: {seen:#?}"),
+            }
+            if let Some(line) = seen.last().filter(|line| line.contains("listening on")) {
+                break line.clone();
+            }
+        };
+        let (_, rest) = start_line.split_once("listening on http://").unwrap();
+        let address = rest.split('/').next().unwrap().parse().unwrap();
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in seen.into_iter().chain(lines.map_while(Result::ok)) {
+                drop(sender.send(line));
+            }
+        });
+        Service { child, address, start_line, log: Mutex::new(log) }
+    }
+}
+
+impl Service {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    /// Waits for the end of the process: its status and its log.
+    pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        let status = self.child.wait().unwrap();
+        let log = self.log.lock().unwrap().iter().collect();
+        (status, log)
+    }
+
+    /// Stops it as an orchestrator would; its log.
+    pub(crate) fn stop(self) -> Vec<String> {
+        self.signal("TERM");
+        let (status, log) = self.wait();
+        assert!(status.success(), "{status}: {log:#?}");
+        log
+    }
+
+    /// Ends it as a power cut would, short of the disk.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for a line in the log that contains `text`.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        loop {
+            let line = self.log.lock().unwrap().recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|error| panic!("no {text:?} in the log: {error}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits until so many runs have been pushed, by the log.
+    #[track_caller]
+    pub(crate) fn wait_for_pushes(&self, mut runs: usize) {
+        while runs > 0 {
+            let line = self.wait_for_log("pushed ");
+            runs = runs.saturating_sub(pushed(&line).unwrap_or(0));
+        }
+    }
+
+    /// Delivers a run as GitHub does.
+    pub(crate) fn deliver(&self, run: &RunBuilder) -> Answer {
+        self.post(&run.body(), &[("X-GitHub-Event", "workflow_run")])
+    }
+
+    /// Posts a signed JSON body, with more headers.
+    pub(crate) fn post(&self, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let signature = github::sign(SECRET, body.as_bytes());
+        let mut all = vec![("X-Hub-Signature-256", signature.as_str())];
+        if !headers.iter().any(|(name, _)| *name == "Content-Type") {
+            all.push(("Content-Type", "application/json"));
+        }
+        all.extend_from_slice(headers);
+        self.request("POST", "/webhook", &all, body.as_bytes())
+    }
+
+    /// Sends any request, whole.
+    pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        if !headers.iter().any(|(name, _)| *name == "Content-Length") {
+            text += &format!("Content-Length: {}\r\n", body.len());
+        }
+        text += "\r\n";
+        self.raw(&[text.as_bytes(), body].concat())
+    }
+
+    /// Sends bytes and reads the answer. A server that answers early may stop reading.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        drop(stream.write_all(bytes));
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer));
+        Answer::read(&String::from_utf8_lossy(&answer))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// How many runs a line of the log says were pushed.
+pub(crate) fn pushed(line: &str) -> Option<usize> {
+    line.split_once("] pushed ")?.1.split(' ').next()?.parse().ok()
+}
+
+pub(crate) fn signal(process: u32, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// An HTTP answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    fn read(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        Self {
+            status: status.unwrap_or_else(|| panic!("no status: {head:?}")),
+            headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
+            body: serde_json::from_str(body).unwrap_or(Value::Null),
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The field `status` of the body.
+    pub(crate) fn says(&self) -> &str {
+        self.body["status"].as_str().unwrap_or_default()
+    }
+}
+
+/// The IDs in a cache file, in order.
+pub(crate) fn sent(path: &Path) -> Vec<String> {
+    let cache: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    cache["sent"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+}
+
+pub(crate) fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

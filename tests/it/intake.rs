@@ -1,0 +1,234 @@
+//! A stand-in for Datadog's intake that keeps Datadog's rules: it takes what Datadog takes, refuses what Datadog
+//! refuses, keeps the last value of each metric, tag set and second, and throws away points that are too old or too
+//! far ahead while it says 202. It goes wrong in the ways Datadog and the network do, when it is ordered to.
+//!
+//! Invariant: it serves on loopback only, and everything it did can be read afterwards, also while it is stopped.
+
+mod http;
+mod rules;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use self::http::Server;
+use self::state::Shared;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::net::TcpSocket;
+
+pub(crate) use rules::{Dropped, Overwritten, PointKey, UNPACKED_MAX_BYTES, WIRE_MAX_BYTES};
+pub(crate) use state::{Order, Received, State};
+
+/// The key that an intake expects until it is told another one.
+pub(crate) const TEST_KEY: &str = "test-key";
+
+/// The listening side of an intake.
+#[derive(Debug)]
+enum Door {
+    Open(Server),
+    /// The socket holds the port without listening on it: connections are refused, and nobody else gets the port.
+    Closed {
+        _held: Option<TcpSocket>,
+    },
+}
+
+/// A stand-in for Datadog's intake, at work from [`Intake::start`] until it is stopped or dropped.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    door: Mutex<Door>,
+}
+
+impl Intake {
+    /// An intake on a free port.
+    pub(crate) fn start() -> Self {
+        Self::start_at(0)
+    }
+
+    /// An intake on this port, with nothing stored. To bring a stopped one back use [`Intake::restart`].
+    pub(crate) fn start_at(port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let shared = Arc::<Shared>::default();
+        TEST_KEY.clone_into(&mut shared.lock().key);
+        let door = Mutex::new(Door::open(listener, &shared));
+        Self { shared, address, door }
+    }
+
+    /// An intake that is not there yet: its port is chosen, and refuses connections until [`Intake::restart`].
+    pub(crate) fn stopped() -> Self {
+        let intake = Self::start();
+        intake.stop();
+        intake
+    }
+
+    /// The base URL. The intake also serves below any path put after it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The port it serves on.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Drops every connection and refuses new ones. What was stored can still be read.
+    pub(crate) fn stop(&self) {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Door::Open(server) = std::mem::replace(&mut *door, Door::Closed { _held: None }) {
+            self.shared.set_stopped(true);
+            server.stop();
+            *door = Door::Closed { _held: hold(self.address) };
+        }
+    }
+
+    /// Serves again after [`Intake::stop`], on the same port and with all that was stored and ordered before.
+    pub(crate) fn restart(&self) {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*door, Door::Closed { .. }) {
+            // Not every system lets a port be listened on while another socket holds it.
+            *door = Door::Closed { _held: None };
+            let listener = TcpListener::bind(self.address).expect("the port that was held is free");
+            self.shared.set_stopped(false);
+            *door = Door::open(listener, &self.shared);
+        }
+    }
+
+    /// Puts an order at the end of the queue. Each push takes one, whether the rules would refuse it or not.
+    pub(crate) fn order(&self, order: Order) {
+        self.order_many([order]);
+    }
+
+    /// Puts orders at the end of the queue.
+    pub(crate) fn order_many(&self, orders: impl IntoIterator<Item = Order>) {
+        self.shared.lock().orders.extend(orders);
+    }
+
+    /// What to do with pushes for which no order is left, instead of [`Order::Take`]. The policy must not use the intake.
+    pub(crate) fn set_policy(&self, policy: impl FnMut(&Received) -> Order + Send + 'static) {
+        self.shared.lock().policy = Some(Box::new(policy));
+    }
+
+    /// Forgets the orders that are left and the policy: from now on everything goes by the rules.
+    pub(crate) fn recover(&self) {
+        let mut state = self.shared.lock();
+        state.orders.clear();
+        state.policy = None;
+    }
+
+    /// Drops the connections that hang.
+    pub(crate) fn release(&self) {
+        self.shared.release();
+    }
+
+    /// Stores every payload that [`Order::StoreLater`] kept, in the order of their coming, by the clock of now.
+    pub(crate) fn land_late(&self) {
+        self.shared.land_late();
+    }
+
+    /// Expects another key from now on.
+    pub(crate) fn set_key(&self, key: &str) {
+        key.clone_into(&mut self.shared.lock().key);
+    }
+
+    /// Sets the intake's clock this far ahead of the system's, or behind it.
+    pub(crate) fn set_clock_offset(&self, seconds: i64) {
+        self.shared.lock().clock_offset_s = seconds;
+    }
+
+    /// Whether answers come without a `Date`.
+    pub(crate) fn omit_date(&self, omits: bool) {
+        self.shared.lock().omits_date = omits;
+    }
+
+    /// Has `GET /api/v1/validate` answered with this status, or by the rules.
+    pub(crate) fn set_validate(&self, status: Option<u16>) {
+        self.shared.lock().validate_status = status;
+    }
+
+    /// Reads the state as it is at one moment.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.shared.lock())
+    }
+
+    /// See [`State::count`].
+    pub(crate) fn count(&self, metric: &str) -> f64 {
+        self.read(|state| state.count(metric))
+    }
+
+    /// See [`State::stored`].
+    pub(crate) fn stored(&self) -> BTreeMap<PointKey, f64> {
+        self.read(|state| state.stored().clone())
+    }
+
+    /// See [`State::dropped`].
+    pub(crate) fn dropped(&self) -> Vec<Dropped> {
+        self.read(|state| state.dropped().to_vec())
+    }
+
+    /// See [`State::overwritten`].
+    pub(crate) fn overwritten(&self) -> Vec<Overwritten> {
+        self.read(|state| state.overwritten().to_vec())
+    }
+
+    /// See [`State::requests`].
+    pub(crate) fn requests(&self) -> Vec<Received> {
+        self.read(|state| state.requests().to_vec())
+    }
+
+    /// See [`State::validations`].
+    pub(crate) fn validations(&self) -> usize {
+        self.read(State::validations)
+    }
+
+    /// See [`State::violations`].
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.read(|state| state.violations().to_vec())
+    }
+
+    /// Panics if anything that came in was not as Datadog's description of its API wants it.
+    #[track_caller]
+    pub(crate) fn assert_contract(&self) {
+        let violations = self.violations();
+        assert!(violations.is_empty(), "the contract with Datadog is violated: {violations:#?}");
+    }
+
+    /// Blocks until `holds` does, which is asked anew whenever something has come in or landed; panics after `timeout`.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, holds: impl Fn(&State) -> bool, timeout: Duration) {
+        let (state, waited) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.lock(), timeout, |state| !holds(state))
+            .expect("a policy or a rule panicked in the intake");
+        let seen = format!("{state:?}");
+        drop(state);
+        assert!(!waited.timed_out(), "waited {timeout:?} in vain for the intake: {seen}");
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Door {
+    fn open(listener: TcpListener, shared: &Arc<Shared>) -> Self {
+        let shared = Arc::clone(shared);
+        Self::Open(Server::start(listener, move |request| shared.handle(request)))
+    }
+}
+
+/// Holds a port without listening on it, if the system lets us.
+fn hold(address: SocketAddr) -> Option<TcpSocket> {
+    let socket = TcpSocket::new_v4().ok()?;
+    socket.set_reuseaddr(true).ok()?;
+    socket.bind(address).ok()?;
+    Some(socket)
+}
