@@ -239,9 +239,25 @@ fn prefix(text: &str) -> Result<String, ConfigError> {
 fn globs(patterns: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns.iter().map(|pattern| pattern.trim()).filter(|pattern| !pattern.is_empty()) {
-        set.add(GlobBuilder::new(pattern).literal_separator(true).build()?);
+        // An error names the pattern as it was given.
+        GlobBuilder::new(pattern).build()?;
+        set.add(GlobBuilder::new(&with_crossing_stars(pattern)).literal_separator(true).build()?);
     }
     set.build()
+}
+
+/// globset takes `**` as such only where it is all that stands between slashes; elsewhere this says the same.
+fn with_crossing_stars(pattern: &str) -> String {
+    let mut glob = String::new();
+    let mut rest = pattern;
+    while let Some((before, after)) = rest.split_once("**") {
+        glob += before;
+        let is_level = (glob.is_empty() || glob.ends_with('/')) && (after.is_empty() || after.starts_with('/'));
+        let is_escaped = glob.ends_with('\\');
+        glob += if is_level || is_escaped { "**" } else { "{*,*/**/*}" };
+        rest = after;
+    }
+    glob + rest
 }
 
 #[cfg(test)]

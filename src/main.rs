@@ -12,7 +12,7 @@ use std::{io::Write, process::ExitCode};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let default_level = match cli.command {
-        Command::Serve(_) => "info",
+        Command::Serve(_) => "info,actix_server=warn",
         // These say on standard output what there is to say.
         Command::Replay(_) | Command::Check(_) => "warn",
     };

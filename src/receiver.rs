@@ -22,7 +22,7 @@ use actix_web::{
     },
     web,
 };
-use body::{BodyError, Budget};
+use body::{BodyError, Budget, Unreading};
 use serde_json::json;
 use std::{borrow::Cow, io, net::TcpListener, sync::Arc, time::Duration};
 
@@ -107,12 +107,7 @@ async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, mut payloa
     receiver.counts.count(outcome);
     match result {
         Ok(reception) => reception.response(),
-        Err(refusal) => {
-            let mut response = refusal.response();
-            // While the rest of the body is held, the server closes the connection instead of reading it to its end.
-            response.extensions_mut().insert(payload);
-            response
-        }
+        Err(refusal) => refusal.response(payload),
     }
 }
 
@@ -253,7 +248,7 @@ impl Refusal {
         }
     }
 
-    fn response(self) -> HttpResponse {
+    fn response(self, unread: web::Payload) -> HttpResponse {
         let (status, error) = match self {
             Self::NotSigned => (StatusCode::UNAUTHORIZED, "no valid X-Hub-Signature-256".to_owned()),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is over 25 MiB".to_owned()),
@@ -272,6 +267,7 @@ impl Refusal {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));
         }
-        response.json(json!({"error": error}))
+        let text = json!({"error": error}).to_string();
+        response.content_type("application/json").body(Unreading { text: Some(text.into()), _unread: unread })
     }
 }

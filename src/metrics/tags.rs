@@ -70,7 +70,7 @@ impl Tagging {
         });
         Run {
             key: completed.key,
-            end: completed.ended_at.map_or(accepted_at, |end| end.as_second()),
+            end: completed.ended_at.map_or(accepted_at, jiff::Timestamp::as_second),
             duration_ms,
             tag_set: Arc::new(TagSet { prefix: self.prefix.clone(), tags: self.tags(completed) }),
         }

@@ -1,10 +1,17 @@
 //! Bodies of requests, within what one may have and what all may have together.
 
-use actix_web::{http::header::HeaderMap, web};
+use actix_web::{
+    body::{BodySize, MessageBody},
+    http::header::HeaderMap,
+    web::{self, Bytes},
+};
 use futures_util::StreamExt;
 use std::{
+    convert::Infallible,
     ops::Deref,
+    pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll},
 };
 
 /// The largest body. Source: GitHub caps payloads at 25 MB.
@@ -90,6 +97,25 @@ impl Budget {
             body.bytes.extend_from_slice(&chunk);
         }
         Ok(body)
+    }
+}
+
+/// The body of an answer to a request whose own body is not read on. While it holds the rest of that body, the server
+/// closes the connection after the answer, instead of reading the rest to its end.
+pub(super) struct Unreading {
+    pub(super) text: Option<Bytes>,
+    pub(super) _unread: web::Payload,
+}
+
+impl MessageBody for Unreading {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.text.as_ref().map_or(0, |text| text.len() as u64))
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(self.text.take().map(Ok))
     }
 }
 

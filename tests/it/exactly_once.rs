@@ -2,11 +2,13 @@
 
 use crate::{
     github::workflow_run,
-    harness::{PATIENCE, Service, Start, now, pushed, sent, signal},
+    harness::{PATIENCE, Process, Service, Start, now, pushed, sent, signal},
     intake::{Intake, Order},
 };
 use std::{
     collections::HashSet,
+    io::{BufRead, BufReader},
+    process::Stdio,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, AtomicUsize, Ordering},
@@ -158,13 +160,11 @@ fn a_second_live_process_waits_for_the_directory() {
     let intake = Intake::start();
     let launch = Start::live(dir.path(), &intake);
     let first = launch.start();
-    let mut second = launch.command().stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let mut log = std::io::BufRead::lines(std::io::BufReader::new(second.stderr.take().unwrap()));
+    let mut second = Process(launch.command().stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(second.0.stderr.take().unwrap()).lines();
     assert!(log.next().unwrap().unwrap().contains("waiting up to 30 s"));
     first.stop();
     assert!(log.next().unwrap().unwrap().contains("listening on"));
-    second.kill().unwrap();
-    second.wait().unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -29,7 +29,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
 /// A running `runhound serve`.
 #[derive(Debug)]
 pub(crate) struct Service {
-    child: Child,
+    child: Process,
     pub(crate) address: SocketAddr,
     /// The line it started with.
     pub(crate) start_line: String,
@@ -86,8 +86,8 @@ impl Start {
     }
 
     pub(crate) fn start(&self) -> Service {
-        let mut child = self.command().stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut child = Process(self.command().stderr(Stdio::piped()).spawn().unwrap());
+        let mut lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
         let start_line = loop {
             match lines.next() {
@@ -112,7 +112,7 @@ impl Start {
 
 impl Service {
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Sends a signal by name.
@@ -122,7 +122,7 @@ impl Service {
 
     /// Waits for the end of the process: its status and its log.
     pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>) {
-        let status = self.child.wait().unwrap();
+        let status = self.child.0.wait().unwrap();
         let log = self.log.lock().unwrap().iter().collect();
         (status, log)
     }
@@ -137,8 +137,8 @@ impl Service {
 
     /// Ends it as a power cut would, short of the disk.
     pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
     }
 
     /// Waits for a line in the log that contains `text`.
@@ -197,16 +197,22 @@ impl Service {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         drop(stream.write_all(bytes));
         let mut answer = Vec::new();
-        drop(stream.read_to_end(&mut answer));
+        let read = stream.read_to_end(&mut answer);
+        let is_left_open = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(!is_left_open, "the connection was not closed: {:?}", String::from_utf8_lossy(&answer));
         Answer::read(&String::from_utf8_lossy(&answer))
     }
 }
 
-impl Drop for Service {
+/// A child process that does not outlive its test.
+#[derive(Debug)]
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

@@ -28,12 +28,13 @@ pub(crate) const TEST_KEY: &str = "test-key";
 
 /// The listening side of an intake.
 #[derive(Debug)]
-enum Door {
-    Open(Server),
-    /// The socket holds the port without listening on it: connections are refused, and nobody else gets the port.
-    Closed {
-        _held: Option<TcpSocket>,
-    },
+struct Door {
+    address: SocketAddr,
+    /// At work unless the intake is stopped.
+    server: Option<Server>,
+    /// Holds the port without listening on it: while the intake is stopped connections are refused, and nobody else
+    /// gets the port. Not every system lets one socket hold a port on which another listens.
+    held: Option<TcpSocket>,
 }
 
 /// A stand-in for Datadog's intake, at work from [`Intake::start`] until it is stopped or dropped.
@@ -52,12 +53,10 @@ impl Intake {
 
     /// An intake on this port, with nothing stored. To bring a stopped one back use [`Intake::restart`].
     pub(crate) fn start_at(port: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
-        let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::<Shared>::default();
         TEST_KEY.clone_into(&mut shared.lock().key);
-        let door = Mutex::new(Door::open(listener, &shared));
-        Self { shared, address, door }
+        let door = Door::open(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &shared);
+        Self { shared, address: door.address, door: Mutex::new(door) }
     }
 
     /// An intake that is not there yet: its port is chosen, and refuses connections until [`Intake::restart`].
@@ -79,24 +78,14 @@ impl Intake {
 
     /// Drops every connection and refuses new ones. What was stored can still be read.
     pub(crate) fn stop(&self) {
-        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Door::Open(server) = std::mem::replace(&mut *door, Door::Closed { _held: None }) {
-            self.shared.set_stopped(true);
-            server.stop();
-            *door = Door::Closed { _held: hold(self.address) };
-        }
+        self.shared.set_stopped(true);
+        self.door.lock().unwrap_or_else(PoisonError::into_inner).close();
     }
 
     /// Serves again after [`Intake::stop`], on the same port and with all that was stored and ordered before.
     pub(crate) fn restart(&self) {
-        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*door, Door::Closed { .. }) {
-            // Not every system lets a port be listened on while another socket holds it.
-            *door = Door::Closed { _held: None };
-            let listener = TcpListener::bind(self.address).expect("the port that was held is free");
-            self.shared.set_stopped(false);
-            *door = Door::open(listener, &self.shared);
-        }
+        self.shared.set_stopped(false);
+        self.door.lock().unwrap_or_else(PoisonError::into_inner).reopen(&self.shared);
     }
 
     /// Puts an order at the end of the queue. Each push takes one, whether the rules would refuse it or not.
@@ -219,9 +208,33 @@ impl Drop for Intake {
 }
 
 impl Door {
-    fn open(listener: TcpListener, shared: &Arc<Shared>) -> Self {
-        let shared = Arc::clone(shared);
-        Self::Open(Server::start(listener, move |request| shared.handle(request)))
+    /// Port 0 stands for any that is free.
+    fn open(address: SocketAddr, shared: &Arc<Shared>) -> Self {
+        let held = hold(address);
+        let address = held.as_ref().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
+        let mut door = Self { address, server: None, held };
+        door.reopen(shared);
+        door
+    }
+
+    fn reopen(&mut self, shared: &Arc<Shared>) {
+        if self.server.is_none() {
+            let listener = TcpListener::bind(self.address).or_else(|_| {
+                self.held = None;
+                TcpListener::bind(self.address)
+            });
+            let listener = listener.expect("the port is free");
+            self.address = listener.local_addr().expect("a bound listener has an address");
+            let shared = Arc::clone(shared);
+            self.server = Some(Server::start(listener, move |request| shared.handle(request)));
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop();
+            self.held = self.held.take().or_else(|| hold(self.address));
+        }
     }
 }
 

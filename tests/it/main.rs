@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::float_cmp,
     clippy::print_stderr,
     dead_code,
     unreachable_pub,

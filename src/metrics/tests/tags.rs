@@ -255,7 +255,9 @@ proptest! {
         constant in prop::collection::vec(any::text(), 0..4),
     ) {
         let tags = tags_of(&Tagging { extra: ALL_EXTRA.to_vec(), constant, ..tagging() }, &run);
-        tags.iter().for_each(|tag| assert_form(tag));
+        for tag in &tags {
+            assert_form(tag);
+        }
         prop_assert!(tags.is_sorted_by(|a, b| a < b), "{:?}", tags);
         for key in ["conclusion:", "default_branch:", "run_attempt:"] {
             prop_assert!(tags.iter().any(|tag| tag.starts_with(key)), "{:?} lacks {}", tags, key);

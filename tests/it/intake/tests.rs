@@ -212,12 +212,13 @@ fn a_stopped_intake_refuses_connections_and_comes_back_with_what_it_had() {
     assert_eq!(connect().err(), Some(std::io::ErrorKind::ConnectionRefused));
     intake.restart();
     let mut idle = connect().unwrap();
-    assert_eq!(push(&intake, now(), 1.0), Some(202));
+    let second = now();
+    assert_eq!(push(&intake, second, 1.0), Some(202));
     intake.stop();
     assert_eq!(read_answer(&mut idle), None);
     assert_eq!(connect().err(), Some(std::io::ErrorKind::ConnectionRefused));
     intake.restart();
-    assert_eq!(push(&intake, now() - 1, 1.0), Some(202));
+    assert_eq!(push(&intake, second - 1, 1.0), Some(202));
     assert!(is_close(intake.count("runs.total"), 2.0));
 
     let port = intake.port();
