@@ -279,6 +279,17 @@ fn planned_bytes(slots: &[Slot]) -> usize {
     payload(&[]).line().len() + entries + points.sum::<usize>()
 }
 
+#[test]
+fn a_full_batch_is_hardly_smaller_than_planned() {
+    let named = |name: usize| {
+        let repository = RepoName { owner: None, name: format!("w{name:03}") };
+        CompletedRun { repository, workflow: None, event: None, sender_type: None, ..completed() }
+    };
+    let slots: Vec<Slot> = (0..500).map(|name| slot_of(tagging().run(&named(name), 0))).collect();
+    let bytes = payload(&slots).line().len();
+    assert!((bytes..=bytes + bytes / 100).contains(&planned_bytes(&slots)), "{bytes}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -111,10 +111,13 @@ fn a_live_service_logs_payloads_where_it_is_told_to() {
     assert_eq!(std::fs::read_to_string(log).unwrap().trim(), intake.requests()[0].unpacked);
 }
 
+/// Arguments, variables, exit status, and what the error says.
+type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], i32, &'static str);
+
 #[test]
 fn errors_name_the_thing_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], &[(&str, &str)], i32, &str); 8] = [
+    let cases: [Case; 8] = [
         (&["serve"], &[], 1, "runhound: no webhook secret"),
         (&["serve"], &[("GITHUB_WEBHOOK_SECRET", "x")], 1, "runhound: no Datadog API key"),
         (

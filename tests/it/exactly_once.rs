@@ -51,11 +51,11 @@ fn six_hundred_runs_delivered_three_times_each_while_pushes_fail_count_six_hundr
     let dir = tempfile::tempdir().unwrap();
     let intake = Intake::start();
     let start = now();
-    let mut pushes = 0_u32;
+    let mut tries = 0_u32;
     intake.set_policy(move |_| {
-        pushes += 1;
+        tries += 1;
         // Every third push fails, each time in another way.
-        match (pushes % 3, pushes / 3 % 6) {
+        match (tries % 3, tries / 3 % 6) {
             (1, 0) => Order::status(503),
             (1, 1) => Order::StoreThenDrop,
             (1, 2) => Order::Reset,
