@@ -23,7 +23,7 @@ pub struct Stamp {
 
 /// A folder of files, as far as the ledger needs one.
 pub trait Storage: fmt::Debug + Send + Sync {
-    /// Creates a folder and those above it, if missing.
+    /// Creates a folder and those above it, if missing, durably.
     ///
     /// # Errors
     /// As the file system says.
@@ -93,6 +93,11 @@ pub trait Stored: fmt::Debug + Send {
     fn stamp(&self) -> io::Result<Stamp>;
 }
 
+/// The folder that a path is in; of a bare name, the working directory.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes all of `bytes` at `offset`.
 pub(super) fn write_all_at(file: &mut dyn Stored, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -128,7 +133,7 @@ pub(super) fn read_prefix(file: &dyn Stored, len: u64) -> io::Result<Vec<u8>> {
 /// Puts a whole new file in the place of `path`: written beside it, synced, renamed, the folder synced.
 /// The name has the old content or the new one at every moment.
 pub(super) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn Stored>> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = folder_of(path);
     storage.create_dir(dir)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -164,7 +169,15 @@ impl From<fs::Metadata> for Stamp {
 
 impl Storage for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        if dir.as_os_str().is_empty() || dir.is_dir() {
+            return Ok(());
+        }
+        let parent = folder_of(dir);
+        self.create_dir(parent)?;
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(error),
+            _ => self.sync_dir(parent),
+        }
     }
 
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {

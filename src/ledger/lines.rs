@@ -27,7 +27,6 @@ impl Lines {
 
     /// Appends a line (without its line feed) and makes it durable.
     pub(super) fn append(&self, storage: &dyn Storage, line: &[u8]) -> io::Result<()> {
-        let dir = self.path.parent().unwrap_or(Path::new("."));
         let mut opened = storage.open(&self.path)?;
         if let Some(file) = &opened
             && file.stamp()?.len >= self.max_bytes
@@ -52,7 +51,7 @@ impl Lines {
         disk::write_all_at(file.as_mut(), &text, end)?;
         file.sync()?;
         if is_new {
-            storage.sync_dir(dir)?;
+            storage.sync_dir(disk::folder_of(&self.path))?;
         }
         Ok(())
     }

@@ -143,6 +143,12 @@ impl State {
         } else {
             Arc::new(Run { key: run.key, end: run.end, duration_ms: run.duration_ms, tag_set })
         };
+        if self.pending.contains_key(&run.key) {
+            // It came again after somebody had taken it out of the cache, so the earlier one had been sent.
+            self.settle(&[run.key]);
+            drop(self.take_from_batch(&[run.key]));
+            self.close_settled_batch();
+        }
         self.pending.insert(run.key, self.next_place);
         self.waiting.insert(self.next_place, run);
         self.next_place += 1;

@@ -460,3 +460,19 @@ async fn one_directory_has_one_live_process_and_beside_it_a_dry_run() {
     tenant.close();
     assert_eq!(waiting.join().unwrap().unwrap().pending, 1, "the second process waits for the first one to go");
 }
+
+#[actix_web::test]
+async fn a_run_that_somebody_took_out_of_the_cache_can_be_sent_again() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    tenant.send_all(NOW).await;
+    fs::write(house.files().cache, "{\"sent\": []}").unwrap();
+    tenant.accept("2").await;
+    tenant.send_all(NOW).await;
+    assert_eq!(tenant.accept("1").await, Accepted::New);
+    let batch = tenant.seal(NOW).await;
+    let tenant = crash(&house).open();
+    assert_eq!(shape(tenant.open_batch.as_ref().unwrap()), shape(&batch));
+    assert_eq!(tenant.standing, Standing { known: 1, pending: 1 });
+}
