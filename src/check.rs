@@ -2,9 +2,9 @@
 
 use crate::{
     cli,
-    config::{self, Settings},
-    hints::{explain, hint},
-    ledger::{self, Files, Mode},
+    config::{self, ConfigError, Settings},
+    explain::explain,
+    ledger::{self, Files, Mode, OpenError},
 };
 use std::{error::Error, fmt, io::Write};
 
@@ -21,10 +21,13 @@ impl fmt::Display for Wrong {
 impl Error for Wrong {}
 
 /// One thing that was looked at.
-type Finding = Result<String, (String, Option<&'static str>)>;
+type Finding = Result<String, Fault>;
 
-fn wrong(error: &(dyn Error + 'static)) -> (String, Option<&'static str>) {
-    (explain(error), hint(error))
+/// What is wrong with it, and what to do.
+type Fault = (String, &'static str);
+
+fn misconfigured(error: &ConfigError) -> Fault {
+    (explain(error), error.hint())
 }
 
 /// Looks at everything that `serve` needs, and prints a line for each.
@@ -37,8 +40,7 @@ pub fn check(arguments: &cli::Check) -> Result<(), Wrong> {
     for finding in &findings {
         let written = match finding {
             Ok(fine) => writeln!(out, "ok     {fine}"),
-            Err((what, None)) => writeln!(out, "wrong  {what}"),
-            Err((what, Some(hint))) => writeln!(out, "wrong  {what}\n       hint: {hint}"),
+            Err((what, hint)) => writeln!(out, "wrong  {what}\n       hint: {hint}"),
         };
         // Without a reader the exit status still says it.
         drop(written);
@@ -55,14 +57,16 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     let secrets = config::secrets(environment);
     let mut findings = vec![match &secrets {
         Ok(secrets) => Ok(format!("webhook secret: {} accepted", secrets.len())),
-        Err(error) => Err(wrong(error)),
+        Err(error) => Err(misconfigured(error)),
     }];
     if mode == Mode::Live {
         findings.push(
-            config::api_key(environment).map(|_| "Datadog API key: present".to_owned()).map_err(|error| wrong(&error)),
+            config::api_key(environment)
+                .map(|_| "Datadog API key: present".to_owned())
+                .map_err(|error| misconfigured(&error)),
         );
         let endpoint = config::endpoint(environment);
-        findings.push(endpoint.map(|endpoint| format!("Datadog: {endpoint}")).map_err(|error| wrong(&error)));
+        findings.push(endpoint.map(|endpoint| format!("Datadog: {endpoint}")).map_err(|error| misconfigured(&error)));
     }
     let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new(), environment);
     findings.push(match settings {
@@ -71,10 +75,11 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
             settings.tagging.prefix,
             listed(&settings.tagging.constant)
         )),
-        Err(error) => Err(wrong(&error)),
+        Err(error) => Err(misconfigured(&error)),
     });
     let files = Files::new(&arguments.cache_dir, mode);
-    findings.extend(ledger::inspect(&files).into_iter().map(|finding| finding.map_err(|error| wrong(&error))));
+    let inspected = ledger::inspect(&files).into_iter();
+    findings.extend(inspected.map(|finding| finding.map_err(|error| (explain(&error), OpenError::from(error).hint()))));
     findings
 }
 

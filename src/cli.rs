@@ -4,8 +4,8 @@ use crate::{
     ledger::Reruns,
     metrics::{DEFAULT_PREFIX, ExtraTag},
 };
-use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
-use std::{net::SocketAddr, path::PathBuf};
+use clap::{Args, CommandFactory, Parser, Subcommand, builder::BoolishValueParser, error::ErrorKind};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 const ENVIRONMENT: &str = "\
 Secrets and Datadog's own settings come from the environment only:
@@ -25,6 +25,35 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the process's arguments and environment.
+    ///
+    /// # Errors
+    /// They are not usable, or help was asked for; the error prints what there is to say.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::read_from(std::env::args_os())
+    }
+
+    fn read_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(arguments)?;
+        cli.check().map(|()| cli)
+    }
+
+    /// A variable that is set to `false` counts as given where clap compares arguments, so these are compared here.
+    fn check(&self) -> Result<(), clap::Error> {
+        let usage = |what| Err(Self::command().error(ErrorKind::ArgumentConflict, what));
+        match &self.command {
+            Command::Replay(replay) if replay.live && replay.to.is_some() => {
+                usage("--live and --to exclude each other")
+            }
+            Command::Replay(replay) if replay.live && replay.cache_dir.is_none() => {
+                usage("--live needs --cache-dir: what is pending at the end must be kept")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What to do.
@@ -88,10 +117,10 @@ pub struct Replay {
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Send to this receiver's URL, signed with the secret of the environment, instead of one started here
-    #[arg(long, env = "RUNHOUND_TO", value_name = "URL", conflicts_with = "live")]
+    #[arg(long, env = "RUNHOUND_TO", value_name = "URL")]
     pub to: Option<String>,
     /// Push to Datadog for real
-    #[arg(long, env = "RUNHOUND_LIVE", value_parser = BoolishValueParser::new(), requires = "cache_dir")]
+    #[arg(long, env = "RUNHOUND_LIVE", value_parser = BoolishValueParser::new())]
     pub live: bool,
     /// How long to wait for the pushes, in seconds
     #[arg(long, env = "RUNHOUND_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
@@ -121,7 +150,7 @@ pub struct Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Arg, CommandFactory};
+    use clap::Arg;
     use std::collections::BTreeMap;
 
     /// Every flag of every command but those that clap adds.
@@ -183,7 +212,7 @@ mod tests {
 
     #[test]
     fn nothing_is_pushed_by_a_replay_unless_live_is_said_and_a_directory_given() {
-        let parse = |arguments: &str| Cli::try_parse_from(arguments.split(' '));
+        let parse = |arguments: &str| Cli::read_from(arguments.split(' ').map(OsString::from));
         assert!(parse("runhound replay x --live --cache-dir y").is_ok());
         assert!(parse("runhound replay x --live").is_err());
         assert!(parse("runhound replay x --live --cache-dir y --to http://z").is_err());

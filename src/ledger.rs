@@ -33,9 +33,8 @@ use std::{
 };
 use tokio::sync::{Notify, oneshot};
 
-pub use borrowed::BorrowError;
 pub(crate) use borrowed::Borrowed;
-pub use cache::{CacheError, WorkflowCache};
+pub use cache::WorkflowCache;
 pub use disk::{RealDisk, Stamp, Storage, Stored};
 pub use inspect::inspect;
 use lock::Lock;
@@ -130,18 +129,12 @@ impl Options {
     }
 }
 
-/// The ledger cannot be opened.
+/// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The lock could not be had.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The cache cannot be used.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// The journal's content is not what it should be. It was left as it is.
+pub enum FileError {
+    /// Its content is not what such a file holds. It was left as it is.
     #[error("{} is damaged at byte {offset}: {what}", path.display())]
-    DamagedJournal {
+    Damaged {
         /// The file.
         path: PathBuf,
         /// The first byte that is not as it should be.
@@ -159,6 +152,27 @@ pub enum OpenError {
     },
 }
 
+impl FileError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    fn damaged(path: &Path, offset: usize, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), offset, what: what.into() }
+    }
+}
+
+/// The files cannot be had. They were left as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The lock could not be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
 impl OpenError {
     /// What to do about it.
     #[must_use]
@@ -167,18 +181,14 @@ impl OpenError {
             Self::Lock(LockError::Held { .. }) => {
                 "stop that process, or give this one a directory of its own with --cache-dir"
             }
-            Self::Lock(LockError::Io { .. }) | Self::Io { .. } | Self::Cache(CacheError::Io { .. }) => {
+            Self::Lock(LockError::Io { .. }) | Self::File(FileError::Io { .. }) => {
                 "the cache directory must exist or be creatable, and this user must be able to write there"
             }
-            Self::Cache(CacheError::Damaged { .. }) | Self::DamagedJournal { .. } => {
+            Self::File(FileError::Damaged { .. }) => {
                 "it was left as it is: restore it from a copy, or move it away, knowing that runs it records may be \
                  counted again or lost"
             }
         }
-    }
-
-    fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
     }
 }
 
@@ -251,7 +261,7 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("ledger".to_owned());
         let owner = thread
             .spawn(move || owner.run(&inbox))
-            .map_err(|source| OpenError::io(Path::new("ledger thread"), source))?;
+            .map_err(|source| FileError::io(Path::new("ledger thread"), source))?;
         Ok(Opened { ledger: Self { commands, news }, owner, standing, open_batch })
     }
 

@@ -30,7 +30,7 @@ pub mod replay;
 
 pub mod check;
 
-pub mod hints;
+pub mod explain;
 
 pub use datadog::DatadogService;
 pub use ledger::WorkflowCache;

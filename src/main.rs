@@ -1,16 +1,21 @@
 //! The command: parse, dispatch, exit status.
 
-use clap::Parser;
 use runhound::{
     check,
     cli::{Cli, Command},
-    hints::hint,
-    replay, serve,
+    replay::{self, ReplayError},
+    serve::{self, ServeError},
 };
 use std::{io::Write, process::ExitCode};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
     let default_level = match cli.command {
         Command::Serve(_) => "info,actix_server=warn",
         // These say on standard output what there is to say.
@@ -20,7 +25,7 @@ fn main() -> ExitCode {
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let hint = hint(error.as_ref()).map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            let hint = hint(&error).map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
             drop(write!(std::io::stderr(), "runhound: {error:#}\n{hint}"));
             ExitCode::FAILURE
         }
@@ -34,4 +39,10 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check::check(arguments)?,
     }
     Ok(())
+}
+
+/// What to do about an error, where something can be said.
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    let of_serve = error.downcast_ref::<ServeError>().and_then(ServeError::hint);
+    of_serve.or_else(|| error.downcast_ref::<ReplayError>().and_then(ReplayError::hint))
 }

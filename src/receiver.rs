@@ -8,7 +8,7 @@ mod counts;
 
 use crate::{
     event::{self, CompletedRun, Event},
-    hints::explain,
+    explain::explain,
     ledger::{Accepted, Ledger, Unavailable},
     metrics::Tagging,
     signature::{Secret, Signature},

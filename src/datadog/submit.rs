@@ -6,7 +6,7 @@
 use super::client::{Answer, ApiKey, Client, ClientError, Endpoint};
 use super::verdict::Verdict;
 use crate::{
-    ledger::{BorrowError, Borrowed, CacheError, Files, Mode},
+    ledger::{Borrowed, FileError, Files, Mode, OpenError},
     metrics::MetricPayload,
 };
 use std::path::PathBuf;
@@ -34,10 +34,10 @@ pub enum Submitted {
 pub enum SubmitError {
     /// The files cannot be used, or a service holds the directory.
     #[error(transparent)]
-    Files(#[from] BorrowError),
+    Files(#[from] OpenError),
     /// Datadog has the payload, but the IDs could not be marked.
     #[error(transparent)]
-    NotMarked(#[from] CacheError),
+    NotMarked(#[from] FileError),
     /// The client cannot be made.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -1,30 +1,11 @@
 //! The ledger's files for one call, by a program that is no service.
 
 use super::{
-    CacheError, Files, Lock, LockError, WorkflowCache,
+    FileError, Files, Lock, OpenError, WorkflowCache,
     disk::{RealDisk, Storage},
     lines::{self, Lines},
 };
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
-
-/// The files cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum BorrowError {
-    /// A service holds the directory.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The file of sent IDs cannot be used.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// The system failed us.
-    #[error("{}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
+use std::{sync::Arc, time::Duration};
 
 /// The lock, and under it the file of sent IDs as it is now.
 #[derive(Debug)]
@@ -37,9 +18,9 @@ pub(crate) struct Borrowed {
 
 impl Borrowed {
     /// Takes the lock if it is free, and reads the file.
-    pub(crate) fn new(files: &Files) -> Result<Self, BorrowError> {
+    pub(crate) fn new(files: &Files) -> Result<Self, OpenError> {
         let storage: Arc<dyn Storage> = Arc::new(RealDisk);
-        storage.create_dir(&files.dir).map_err(|source| BorrowError::Io { path: files.dir.clone(), source })?;
+        storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
         let lock = Lock::take(&files.lock, Duration::ZERO)?;
         let cache = WorkflowCache::open(Arc::clone(&storage), &files.cache)?;
         let payloads = Lines::new(&files.payloads, lines::MAX_BYTES);
@@ -47,9 +28,9 @@ impl Borrowed {
     }
 
     /// Appends a payload to the file of payloads.
-    pub(crate) fn log_payload(&self, line: &str) -> Result<(), BorrowError> {
+    pub(crate) fn log_payload(&self, line: &str) -> Result<(), OpenError> {
         let path = self.payloads.path();
         let logged = self.payloads.append(self.storage.as_ref(), line.as_bytes());
-        logged.map_err(|source| BorrowError::Io { path: path.to_owned(), source })
+        Ok(logged.map_err(|source| FileError::io(path, source))?)
     }
 }

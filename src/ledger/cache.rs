@@ -16,6 +16,7 @@
 //! taken as empty and never overwritten.
 
 use super::{
+    FileError,
     disk::{self, RealDisk, Stamp, Storage, Stored},
     keys::KeySet,
     layout::{self, Document, Flaw, Tail, Torn},
@@ -29,29 +30,6 @@ use std::{
 
 /// Where the plan's class keeps its files, below the working directory.
 const DEFAULT_DIR: &str = "cache";
-
-/// A cache file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {
-    /// Its content is not what such a file holds. It was left as it is.
-    #[error("{} is damaged at byte {offset}: {what}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The first byte that is not as it should be.
-        offset: usize,
-        /// What is wrong there.
-        what: String,
-    },
-    /// The system failed us.
-    #[error("{}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
 
 /// The file of workflow IDs already sent. It takes no lock: whoever shares a file with others locks by other means.
 #[derive(Debug)]
@@ -86,11 +64,11 @@ impl WorkflowCache {
     ///
     /// # Errors
     /// The file is damaged, or cannot be read or made. It is left as it is.
-    pub fn new(filename: impl AsRef<Path>) -> Result<Self, CacheError> {
+    pub fn new(filename: impl AsRef<Path>) -> Result<Self, FileError> {
         Self::open(Arc::new(RealDisk), &Path::new(DEFAULT_DIR).join(filename))
     }
 
-    pub(super) fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, CacheError> {
+    pub(super) fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, FileError> {
         let mut cache = Self { storage, path: path.to_owned(), keys: KeySet::default(), open: None };
         if cache.storage.stamp(path).map_err(|source| cache.io(source))?.is_none() {
             cache.put(&Document::default())?;
@@ -118,7 +96,7 @@ impl WorkflowCache {
     ///
     /// # Errors
     /// The IDs may not be on disk: call again with them. A file that somebody damaged meanwhile is left as it is.
-    pub fn mark_as_sent<S: AsRef<str>>(&mut self, workflow_ids: &[S]) -> Result<(), CacheError> {
+    pub fn mark_as_sent<S: AsRef<str>>(&mut self, workflow_ids: &[S]) -> Result<(), FileError> {
         self.notice_changes()?;
         let mut added = KeySet::default();
         let new: Vec<&str> =
@@ -156,16 +134,16 @@ impl WorkflowCache {
         self.keys.contains_any_attempt(key)
     }
 
-    fn io(&self, source: io::Error) -> CacheError {
-        CacheError::Io { path: self.path.clone(), source }
+    fn io(&self, source: io::Error) -> FileError {
+        FileError::Io { path: self.path.clone(), source }
     }
 
-    fn damaged(&self, flaw: Flaw) -> CacheError {
-        CacheError::Damaged { path: self.path.clone(), offset: flaw.offset, what: flaw.what }
+    fn damaged(&self, flaw: Flaw) -> FileError {
+        FileError::Damaged { path: self.path.clone(), offset: flaw.offset, what: flaw.what }
     }
 
     /// Reads the file that is there now.
-    fn load(&mut self) -> Result<(), CacheError> {
+    fn load(&mut self) -> Result<(), FileError> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let file = self.storage.open(&self.path).and_then(|file| file.ok_or_else(missing));
         let file = file.map_err(|source| self.io(source))?;
@@ -182,7 +160,7 @@ impl WorkflowCache {
     }
 
     /// Takes over what someone else made of the file since our last write.
-    fn notice_changes(&mut self) -> Result<(), CacheError> {
+    fn notice_changes(&mut self) -> Result<(), FileError> {
         let Some(open) = &self.open else {
             return self.load();
         };
@@ -236,7 +214,7 @@ impl WorkflowCache {
     }
 
     /// Writes a new file in our layout: what was in the old one, and the new IDs.
-    fn rewrite(&mut self, new: &[&str]) -> Result<(), CacheError> {
+    fn rewrite(&mut self, new: &[&str]) -> Result<(), FileError> {
         let Some(open) = &self.open else {
             return Err(self.io(io::ErrorKind::NotFound.into()));
         };
@@ -248,7 +226,7 @@ impl WorkflowCache {
     }
 
     /// What the open file held when it was last whole.
-    fn document(&self, open: &Open) -> Result<Document, CacheError> {
+    fn document(&self, open: &Open) -> Result<Document, FileError> {
         let bytes = match open.layout {
             Layout::Ours(_) | Layout::Foreign => disk::read_prefix(open.file.as_ref(), open.stamp.len),
             Layout::Failed(tail) => disk::read_prefix(open.file.as_ref(), tail.offset).map(|mut bytes| {
@@ -263,7 +241,7 @@ impl WorkflowCache {
         Ok(document)
     }
 
-    fn put(&mut self, document: &Document) -> Result<(), CacheError> {
+    fn put(&mut self, document: &Document) -> Result<(), FileError> {
         let (text, tail) = document.text();
         let put = disk::replace(self.storage.as_ref(), &self.path, &text).and_then(|file| Ok((file.stamp()?, file)));
         let (stamp, file) = put.map_err(|source| self.io(source))?;
@@ -277,7 +255,7 @@ impl WorkflowCache {
         path: &Path,
         torn: &Torn,
         missing: &[RunKey],
-    ) -> Result<Self, CacheError> {
+    ) -> Result<Self, FileError> {
         let mut cache = Self { storage, path: path.to_owned(), keys: KeySet::default(), open: None };
         let mut document = Document::default();
         document.others.clone_from(&torn.others);

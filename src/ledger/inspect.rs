@@ -1,55 +1,54 @@
 //! A look at the files that changes nothing.
 
-use super::{CacheError, Files, OpenError, journal, layout, record::Record, state::State};
+use super::{FileError, Files, journal, layout, record::Record, state::State};
 use std::{fs, io, path::Path};
 
 /// Looks at directory, cache and journal: a line about each, or what is wrong with it. No lock is taken, so a write that
 /// is under way can look torn.
 #[must_use]
-pub fn inspect(files: &Files) -> Vec<Result<String, OpenError>> {
+pub fn inspect(files: &Files) -> Vec<Result<String, FileError>> {
     vec![directory(&files.dir), cache(&files.cache), journal(&files.journal)]
 }
 
 /// Whether a file can be made there is tried with a file that has no name left a moment later.
-fn directory(dir: &Path) -> Result<String, OpenError> {
+fn directory(dir: &Path) -> Result<String, FileError> {
     let existing = dir.ancestors().find(|dir| dir.is_dir() || dir.as_os_str().is_empty()).unwrap_or(dir);
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     match tempfile::tempfile_in(existing) {
         Ok(_) if existing == dir => Ok(format!("{}: can be written to", dir.display())),
         Ok(_) => Ok(format!("{}: will be made", dir.display())),
-        Err(source) => Err(OpenError::io(existing, source)),
+        Err(source) => Err(FileError::io(existing, source)),
     }
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(OpenError::io(path, source)),
+        Err(source) => Err(FileError::io(path, source)),
     }
 }
 
-fn cache(path: &Path) -> Result<String, OpenError> {
+fn cache(path: &Path) -> Result<String, FileError> {
     let Some(bytes) = read(path)? else {
         return Ok(format!("{}: will be made", path.display()));
     };
     let mut known = 0_usize;
     match layout::read(&bytes, |_| known += 1) {
         Ok(_) => Ok(format!("{}: {known} IDs", path.display())),
-        Err(flaw) => Err(CacheError::Damaged { path: path.to_owned(), offset: flaw.offset, what: flaw.what }.into()),
+        Err(flaw) => Err(FileError::damaged(path, flaw.offset, flaw.what)),
     }
 }
 
-fn journal(path: &Path) -> Result<String, OpenError> {
-    let damaged = |offset, what: String| OpenError::DamagedJournal { path: path.to_owned(), offset, what };
+fn journal(path: &Path) -> Result<String, FileError> {
     let Some(bytes) = read(path)? else {
         return Ok(format!("{}: will be made", path.display()));
     };
-    let contents = journal::parse(&bytes).map_err(|damage| damaged(damage.offset, damage.what.to_owned()))?;
+    let contents = journal::parse(&bytes).map_err(|damage| FileError::damaged(path, damage.offset, damage.what))?;
     let runs = contents.records.iter().filter(|record| matches!(record, Record::Accept(_))).count();
     let mut state = State::default();
     for record in contents.records {
-        state.apply(record).map_err(|error| damaged(0, error.to_string()))?;
+        state.apply(record).map_err(|error| FileError::damaged(path, 0, error.to_string()))?;
     }
     let torn = if contents.end < bytes.len() { ", then a torn write, which a start cuts off" } else { "" };
     Ok(format!("{}: {runs} runs, {} of them waiting{torn}", path.display(), state.waiting_len()))

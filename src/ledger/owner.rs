@@ -1,7 +1,7 @@
 //! The thread that owns the files: it takes what has come in, writes it as one group, syncs, and answers.
 
 use super::{
-    Accepted, Batch, Choice, OpenError, Options, Reruns, Sealed, Standing, Unavailable,
+    Accepted, Batch, Choice, FileError, OpenError, Options, Reruns, Sealed, Standing, Unavailable,
     cache::WorkflowCache,
     disk::Storage,
     journal::Journal,
@@ -11,7 +11,7 @@ use super::{
     recover::{self, Recovered},
     state::State,
 };
-use crate::{event::RunKey, hints::explain, metrics::Run};
+use crate::{event::RunKey, explain::explain, metrics::Run};
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -93,7 +93,7 @@ pub(super) struct Owner {
 impl Owner {
     pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
         let Options { files, reruns, lock_patience, birth, compact_at_bytes, storage } = options;
-        storage.create_dir(&files.dir).map_err(|source| OpenError::io(&files.dir, source))?;
+        storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
         let lock = Lock::take(&files.lock, lock_patience)?;
         let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
             recover::recover(&storage, &files, birth)?;
@@ -113,7 +113,7 @@ impl Owner {
             _lock: lock,
         };
         if must_rewrite {
-            owner.rewrite_journal().map_err(|source| OpenError::io(&files.journal, source))?;
+            owner.rewrite_journal().map_err(|source| FileError::io(&files.journal, source))?;
         }
         Ok(owner)
     }

@@ -3,15 +3,15 @@
 //! Invariant: damage is refused by file and byte, and nothing is written before both files have been understood.
 
 use super::{
-    Files, OpenError,
-    cache::{CacheError, WorkflowCache},
+    FileError, Files,
+    cache::WorkflowCache,
     disk::Storage,
     journal::{self, Contents, Journal},
     layout,
     record::Record,
     state::{SealedKeys, State},
 };
-use crate::{event::RunKey, hints::explain};
+use crate::{event::RunKey, explain::explain};
 use std::{path::Path, sync::Arc};
 
 /// Both files, understood and agreeing.
@@ -29,8 +29,8 @@ pub(super) struct Recovered {
 }
 
 /// Reads journal and cache. `birth` is the second that a new journal carries.
-pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> Result<Recovered, OpenError> {
-    let bytes = storage.read(&files.journal).map_err(|source| OpenError::io(&files.journal, source))?;
+pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> Result<Recovered, FileError> {
+    let bytes = storage.read(&files.journal).map_err(|source| FileError::io(&files.journal, source))?;
     let read = bytes.as_deref().map(|bytes| read_journal(&files.journal, bytes)).transpose()?;
     let (mut state, contents, journaled) = match read {
         Some((state, contents, journaled)) => (state, Some(contents), journaled),
@@ -62,21 +62,19 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
                 let path = files.journal.display();
                 log::warn!("{path}: cutting off a torn write at byte {}, which was never answered", contents.end);
             }
-            (journal.map_err(|source| OpenError::io(&files.journal, source))?, is_torn)
+            (journal.map_err(|source| FileError::io(&files.journal, source))?, is_torn)
         }
         _ => (Journal::new(Arc::clone(storage), &files.journal), true),
     };
     Ok(Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite })
 }
 
-fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents, usize), OpenError> {
-    let damaged =
-        |offset, what: &str| OpenError::DamagedJournal { path: path.to_owned(), offset, what: what.to_owned() };
-    let mut contents = journal::parse(bytes).map_err(|damage| damaged(damage.offset, damage.what))?;
+fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents, usize), FileError> {
+    let mut contents = journal::parse(bytes).map_err(|damage| FileError::damaged(path, damage.offset, damage.what))?;
     let journaled = contents.records.iter().filter(|record| matches!(record, Record::Accept(_))).count();
     let mut state = State::default();
     for record in contents.records.drain(..) {
-        state.apply(record).map_err(|error| damaged(0, &error.to_string()))?;
+        state.apply(record).map_err(|error| FileError::damaged(path, 0, error.to_string()))?;
     }
     Ok((state, contents, journaled))
 }
@@ -87,24 +85,24 @@ fn refuse_a_broken_rest_that_was_whole(
     bytes: &[u8],
     contents: &Contents,
     cache: &WorkflowCache,
-) -> Result<(), OpenError> {
+) -> Result<(), FileError> {
     let rest = bytes.get(contents.end..).unwrap_or_default();
     let mut keys = journal::quoted_texts(rest).filter_map(|text| text.parse::<RunKey>().ok());
     match keys.find(|key| cache.contains_key(*key)) {
-        Some(key) => Err(OpenError::DamagedJournal {
-            path: path.to_owned(),
-            offset: contents.end,
-            what: format!("a broken group with run {key}, which has been sent since"),
-        }),
+        Some(key) => Err(FileError::damaged(
+            path,
+            contents.end,
+            format!("a broken group with run {key}, which has been sent since"),
+        )),
         None => Ok(()),
     }
 }
 
 /// Opens the cache, completing a torn end: complete IDs come first, and all that can be missing is in the
 /// batches that the journal knows.
-fn open_cache(storage: &Arc<dyn Storage>, path: &Path, sealed: &[SealedKeys]) -> Result<WorkflowCache, CacheError> {
+fn open_cache(storage: &Arc<dyn Storage>, path: &Path, sealed: &[SealedKeys]) -> Result<WorkflowCache, FileError> {
     let error = match WorkflowCache::open(Arc::clone(storage), path) {
-        Err(error @ CacheError::Damaged { .. }) => error,
+        Err(error @ FileError::Damaged { .. }) => error,
         opened => return opened,
     };
     let bytes = storage.read(path).ok().flatten().unwrap_or_default();

@@ -10,6 +10,7 @@ use super::{Run, TagSet};
 use crate::event::CompletedRun;
 use globset::GlobSet;
 use std::sync::Arc;
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// The longest tag, in characters, with its key.
 pub const TAG_MAX_CHARS: usize = 200;
@@ -118,8 +119,8 @@ pub fn tag_form(text: &str) -> Option<String> {
     let mut formed = String::with_capacity(text.len().min(TAG_MAX_CHARS * 4));
     let mut chars = 0;
     for char in text.chars().flat_map(char::to_lowercase) {
-        let kept = if char.is_alphanumeric() || "_-:./".contains(char) { char } else { '_' };
-        if formed.is_empty() && !kept.is_alphabetic() {
+        let kept = if is_letter(char) || is_digit(char) || "_-:./".contains(char) { char } else { '_' };
+        if formed.is_empty() && !is_letter(kept) {
             continue;
         }
         if kept == '_' && formed.ends_with('_') {
@@ -133,4 +134,12 @@ pub fn tag_form(text: &str) -> Option<String> {
     }
     formed.truncate(formed.trim_end_matches(['_', ':']).len());
     (!formed.is_empty()).then_some(formed)
+}
+
+fn is_letter(char: char) -> bool {
+    char.general_category_group() == GeneralCategoryGroup::Letter
+}
+
+fn is_digit(char: char) -> bool {
+    char.general_category() == GeneralCategory::DecimalNumber
 }

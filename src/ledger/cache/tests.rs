@@ -95,7 +95,7 @@ fn a_file_that_someone_damaged_meanwhile_is_left_as_it_is() {
     let (_dir, path, mut cache) = cache();
     cache.mark_as_sent(&["1"]).unwrap();
     fs::write(&path, "{\"sent\": [\"1\"").unwrap();
-    assert!(matches!(cache.mark_as_sent(&["2"]), Err(CacheError::Damaged { .. })));
+    assert!(matches!(cache.mark_as_sent(&["2"]), Err(FileError::Damaged { .. })));
     assert_eq!(text(&path), "{\"sent\": [\"1\"");
     fs::write(&path, "{\"sent\": [\"1\"]}").unwrap();
     cache.mark_as_sent(&["2"]).unwrap();
@@ -106,5 +106,5 @@ fn a_file_that_someone_damaged_meanwhile_is_left_as_it_is() {
 fn what_is_not_a_file_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let error = WorkflowCache::new(dir.path()).unwrap_err();
-    assert!(matches!(&error, CacheError::Io { path, .. } if path == dir.path()), "{error:?}");
+    assert!(matches!(&error, FileError::Io { path, .. } if path == dir.path()), "{error:?}");
 }

@@ -213,8 +213,11 @@ fn the_cut_leaves_no_underscore_or_colon_at_the_end() {
 /// The rules as Datadog has them, one by one.
 fn assert_form(tag: &str) {
     let chars = || tag.chars();
-    assert!(chars().next().unwrap().is_alphabetic(), "{tag:?}: a letter first");
-    assert!(chars().all(|char| char.is_alphanumeric() || "_-:./".contains(char)), "{tag:?}: kept characters");
+    assert!(
+        chars().next().is_some_and(|char| is_kept(char) && !"_-:./0123456789".contains(char)),
+        "{tag:?}: a letter first"
+    );
+    assert!(chars().all(|char| is_kept(char)), "{tag:?}: kept characters");
     assert!(chars().all(|char| char.to_lowercase().eq([char])), "{tag:?}: lower case");
     assert!(!tag.contains("__"), "{tag:?}: runs of _ are one");
     assert!(!tag.ends_with(['_', ':']), "{tag:?}: nothing to cut at the end");
@@ -273,4 +276,18 @@ proptest! {
         let [(tags, name), (other_tags, other_name)] = conclusions.each_ref().map(names);
         prop_assert!(tags != other_tags || name == other_name);
     }
+}
+
+/// Unicode letters, decimal digits of any script, and five marks.
+fn is_kept(char: char) -> bool {
+    use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
+    char.general_category_group() == GeneralCategoryGroup::Letter
+        || char.general_category() == GeneralCategory::DecimalNumber
+        || "_-:./".contains(char)
+}
+
+#[test]
+fn numbers_that_are_no_digits_and_marks_that_are_no_letters_are_not_kept() {
+    assert_eq!(tag_form("build①½ⅷ x").as_deref(), Some("build_x"));
+    assert_eq!(tag_form("build7ビルド").as_deref(), Some("build7ビルド"));
 }
