@@ -4,7 +4,7 @@ use crate::{
     ledger::Reruns,
     metrics::{DEFAULT_PREFIX, ExtraTag},
 };
-use clap::{Args, CommandFactory, Parser, Subcommand, builder::BoolishValueParser, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 const ENVIRONMENT: &str = "\
@@ -56,6 +56,15 @@ impl Cli {
     }
 }
 
+/// A variable's text as yes or no. An empty one is not set.
+fn truth(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "" | "false" | "no" | "off" | "0" => Ok(false),
+        "true" | "yes" | "on" | "1" => Ok(true),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -97,7 +106,7 @@ pub struct Common {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Do everything but the push: payloads go to a file, IDs to a cache of their own
-    #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = truth)]
     pub dry_run: bool,
     /// Where to listen for GitHub: POST /webhook and GET /healthz
     #[arg(long, env = "RUNHOUND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
@@ -120,7 +129,7 @@ pub struct Replay {
     #[arg(long, env = "RUNHOUND_TO", value_name = "URL")]
     pub to: Option<String>,
     /// Push to Datadog for real
-    #[arg(long, env = "RUNHOUND_LIVE", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "RUNHOUND_LIVE", value_parser = truth)]
     pub live: bool,
     /// How long to wait for the pushes, in seconds
     #[arg(long, env = "RUNHOUND_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
@@ -137,7 +146,7 @@ pub struct Replay {
 #[derive(Debug, Args)]
 pub struct Check {
     /// Check what a dry run needs
-    #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = truth)]
     pub dry_run: bool,
     /// Where the files are kept
     #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR", default_value = "./cache")]

@@ -6,6 +6,7 @@ mod client;
 mod submit;
 mod verdict;
 
+pub(crate) use client::http_client;
 pub use client::{Answer, ApiKey, Client, ClientError, Endpoint};
 pub use submit::{DatadogService, SubmitError, SubmitOptions, Submitted};
 pub use verdict::{Verdict, verdict};

@@ -61,7 +61,8 @@ enum Chore {
     LogPayload { line: String },
     Mark { keys: Vec<RunKey>, payload: MetricPayload },
     Unseal { keys: Vec<RunKey>, in_doubt: bool },
-    Reject { slot: Slot, refused: Refused },
+    SetAside { slot: Slot, refused: Refused },
+    Reject { keys: Vec<RunKey> },
 }
 
 /// Takes runs from the ledger to Datadog.
@@ -78,6 +79,8 @@ pub struct Delivery {
     not_before: Duration,
     batch: Option<OpenBatch>,
     suspects: Suspects,
+    /// Whether a suspect was tried last.
+    is_others_turn: bool,
     chores: VecDeque<Chore>,
     totals: Totals,
     payload_max_bytes: usize,
@@ -103,8 +106,9 @@ impl Delivery {
             backoff: Backoff::new(jitter),
             not_before: Duration::ZERO,
             // Nobody knows how the last try before a crash ended.
-            batch: open_batch.map(|batch| OpenBatch::new(batch, true)),
+            batch: open_batch.map(|batch| OpenBatch::new(batch, mode == Mode::Live)),
             suspects: Suspects::default(),
+            is_others_turn: false,
             chores: VecDeque::new(),
             totals: Totals::default(),
             payload_max_bytes: PAYLOAD_MAX_BYTES,
@@ -206,7 +210,12 @@ impl Delivery {
         match chore {
             Chore::LogPayload { line } => match self.ledger.log_payload(line.clone()).await {
                 Ok(()) => Step::Moved,
-                Err(error) => self.put_off(Chore::LogPayload { line }, &error),
+                // Of a dry run it is the work; of a live one it is a copy.
+                Err(error) if self.client.is_none() => self.put_off(Chore::LogPayload { line }, &error),
+                Err(error) => {
+                    log::error!("{error}: a payload is missing from the log");
+                    Step::Moved
+                }
             },
             Chore::Mark { keys, payload } => {
                 if let Err(error) = self.ledger.mark(keys.clone()).await {
@@ -226,12 +235,18 @@ impl Delivery {
                 }
                 Step::Moved
             }
-            Chore::Reject { slot, refused } => {
+            Chore::SetAside { slot, refused } => {
                 let time = self.now.at((self.clock)()).unwrap_or_default();
-                let lines = slot.runs.iter().map(|run| refused.line(run, time)).collect();
-                let keys: Vec<RunKey> = slot.keys().collect();
-                if let Err(error) = self.ledger.reject(keys.clone(), lines).await {
-                    return self.put_off(Chore::Reject { slot, refused }, &error);
+                let lines: Vec<String> = slot.runs.iter().map(|run| refused.line(run, time)).collect();
+                if let Err(error) = self.ledger.set_aside(lines.join("\n")).await {
+                    return self.put_off(Chore::SetAside { slot, refused }, &error);
+                }
+                self.chores.push_front(Chore::Reject { keys: slot.keys().collect() });
+                Step::Moved
+            }
+            Chore::Reject { keys } => {
+                if let Err(error) = self.ledger.reject(keys.clone()).await {
+                    return self.put_off(Chore::Reject { keys }, &error);
                 }
                 self.totals.rejected += keys.len() as u64;
                 log::error!("refused by Datadog for good, set aside in the file of rejected runs: {}", list(&keys));
@@ -259,23 +274,34 @@ impl Delivery {
         Step::Moved
     }
 
+    /// Seals what waits. Slots under suspicion go alone, and in turn with all others, so that they hold nobody up.
     async fn seal(&mut self, now: i64, moment: Moment) -> Step {
-        let choice = match self.suspects.due(moment.monotonic) {
-            Some(keys) => Choice::Only(keys),
-            None => Choice::Except(self.suspects.keys()),
+        let suspect = self.suspects.due(moment.monotonic);
+        let is_suspects_turn = !std::mem::take(&mut self.is_others_turn);
+        let others = Choice::Except(self.suspects.keys());
+        let choices = match suspect {
+            Some(keys) if is_suspects_turn => vec![Choice::Only(keys), others],
+            Some(keys) => vec![others, Choice::Only(keys)],
+            None => vec![others],
         };
-        match self.ledger.seal(now, self.payload_max_bytes, choice).await {
-            Ok(Sealed::Batch(batch)) => {
-                self.batch = Some(OpenBatch::new(batch, false));
-                Step::Moved
-            }
-            Ok(Sealed::Later) => Step::Wait(self.now.next_second(moment)),
-            Ok(Sealed::Nothing) => Step::Idle,
-            Err(error) => {
-                log::error!("{error}: nothing can be sealed");
-                self.back_off(None)
+        let mut step = Step::Idle;
+        for choice in choices {
+            let is_suspect = matches!(choice, Choice::Only(_));
+            match self.ledger.seal(now, self.payload_max_bytes, choice).await {
+                Ok(Sealed::Batch(batch)) => {
+                    self.batch = Some(OpenBatch::new(batch, false));
+                    self.is_others_turn = is_suspect;
+                    return Step::Moved;
+                }
+                Ok(Sealed::Later) => step = Step::Wait(self.now.next_second(moment)),
+                Ok(Sealed::Nothing) => {}
+                Err(error) => {
+                    log::error!("{error}: nothing can be sealed");
+                    return self.back_off(None);
+                }
             }
         }
+        step
     }
 
     /// A batch that is unanswered for so long is taken apart, and sealed again once Datadog answers.

@@ -192,10 +192,15 @@ pub fn parse(event: Option<&str>, body: &[u8]) -> Result<Event, NotJson> {
     })
 }
 
+/// A text from outside, as long as a name of GitHub's may be.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
 fn not_ours(event: &str) -> Event {
     Event::NotOurs(match event {
         "ping" => NotOurs::Ping,
-        other => NotOurs::Event(other.to_owned()),
+        other => NotOurs::Event(shown(other)),
     })
 }
 
@@ -212,7 +217,7 @@ impl Payload<'_> {
             return Event::Unusable("no action");
         };
         if action != "completed" {
-            return Event::NotOurs(NotOurs::Action(action.to_owned()));
+            return Event::NotOurs(NotOurs::Action(shown(action)));
         }
         let Some(run) = &self.workflow_run.0 else {
             return Event::Unusable("no workflow_run");

@@ -244,6 +244,8 @@ pub struct Opened {
     pub standing: Standing,
     /// The batch that was open when the ledger was last used, as it was sealed.
     pub open_batch: Option<Batch>,
+    /// Done when the owner has ended, which it does by itself only if it has failed.
+    pub ended: oneshot::Receiver<()>,
 }
 
 impl Ledger {
@@ -258,11 +260,15 @@ impl Ledger {
         let owner = Owner::open(options, Arc::clone(&news))?;
         let standing = owner.standing();
         let open_batch = owner.open_batch();
+        let (ends, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name("ledger".to_owned());
         let owner = thread
-            .spawn(move || owner.run(&inbox))
+            .spawn(move || {
+                let _dropped_with_the_thread = ends;
+                owner.run(&inbox);
+            })
             .map_err(|source| FileError::io(Path::new("ledger thread"), source))?;
-        Ok(Opened { ledger: Self { commands, news }, owner, standing, open_batch })
+        Ok(Opened { ledger: Self { commands, news }, owner, standing, open_batch, ended })
     }
 
     /// Takes a run in, if it is new.
@@ -297,20 +303,20 @@ impl Ledger {
         self.ask(|reply| Command::Unseal { keys, in_doubt, reply }).await
     }
 
-    /// Settles runs that Datadog refuses for good, after `lines` about them, of JSON, have been set aside.
+    /// Settles runs that Datadog refuses for good. They may come again.
     ///
     /// # Errors
     /// They are still pending.
-    pub async fn reject(&self, keys: Vec<RunKey>, lines: Vec<String>) -> Result<(), Unavailable> {
-        self.ask(|reply| Command::Reject { keys, lines, reply }).await
+    pub async fn reject(&self, keys: Vec<RunKey>) -> Result<(), Unavailable> {
+        self.ask(|reply| Command::Reject { keys, reply }).await
     }
 
-    /// Sets aside, for people, a line of JSON about a delivery that could not be understood.
+    /// Sets aside, for people, lines of JSON about what was rejected or could not be understood.
     ///
     /// # Errors
-    /// It is not on disk.
-    pub async fn set_aside(&self, line: String) -> Result<(), Unavailable> {
-        self.reject(Vec::new(), vec![line]).await
+    /// They are not on disk.
+    pub async fn set_aside(&self, lines: String) -> Result<(), Unavailable> {
+        self.ask(|reply| Command::SetAside { lines, reply }).await
     }
 
     /// Records runs as sent. They are on disk then, and settled.

@@ -126,6 +126,7 @@ enum Refusal {
     MediaType,
     Malformed(String),
     Broken,
+    Slow,
     Busy,
     Unavailable,
 }
@@ -136,6 +137,7 @@ impl From<BodyError> for Refusal {
             BodyError::TooLarge => Self::TooLarge,
             BodyError::Busy => Self::Busy,
             BodyError::Broken => Self::Broken,
+            BodyError::Slow => Self::Slow,
         }
     }
 }
@@ -243,7 +245,7 @@ impl Refusal {
     const fn outcome(&self) -> Outcome {
         match self {
             Self::NotSigned => Outcome::NotSigned,
-            Self::TooLarge | Self::MediaType | Self::Malformed(_) | Self::Broken => Outcome::Malformed,
+            Self::TooLarge | Self::MediaType | Self::Malformed(_) | Self::Broken | Self::Slow => Outcome::Malformed,
             Self::Busy | Self::Unavailable => Outcome::Unavailable,
         }
     }
@@ -258,6 +260,7 @@ impl Refusal {
             }
             Self::Malformed(error) => (StatusCode::BAD_REQUEST, error),
             Self::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s".to_owned()),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too much is in flight".to_owned()),
             Self::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the delivery cannot be recorded at the moment".to_owned())

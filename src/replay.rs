@@ -6,6 +6,7 @@ mod summary;
 use crate::{
     cli,
     config::{self, ConfigError, Settings},
+    datadog::{Endpoint, http_client},
     delivery::Step,
     event::Recorded,
     ledger::Mode,
@@ -19,7 +20,7 @@ use std::{
     io::Write,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use summary::{Answered, Summary};
 
@@ -41,6 +42,9 @@ pub enum ReplayError {
     /// The temporary directory cannot be made.
     #[error("a temporary directory: {0}")]
     TemporaryDirectory(io::Error),
+    /// The receiver's URL is none that could be shown and used.
+    #[error("--to: not an http or https URL without query, user and password")]
+    BadUrl,
     /// The receiver gave no answer.
     #[error("{}: no answer from {url}: {cause}", path.display())]
     NoAnswer {
@@ -54,13 +58,15 @@ pub enum ReplayError {
     /// The summary cannot be written.
     #[error("standard output: {0}")]
     Output(io::Error),
-    /// Deliveries were refused, or runs are pending.
-    #[error("{refused} deliveries were refused, {pending} runs are pending")]
+    /// Deliveries were refused, or runs are pending or were rejected.
+    #[error("{refused} deliveries were refused, {pending} runs are pending, {rejected} were rejected by Datadog")]
     NotAllDone {
         /// Deliveries that were answered with an error.
         refused: usize,
         /// Runs that were accepted and not pushed in time.
         pending: usize,
+        /// Runs that Datadog refused for good.
+        rejected: u64,
     },
 }
 
@@ -75,13 +81,18 @@ impl ReplayError {
             Self::TemporaryDirectory(_) => {
                 "name a directory with --cache-dir, or one that can be written to with TMPDIR"
             }
+            Self::BadUrl => "name the receiver's webhook: http://127.0.0.1:8080/webhook",
             Self::NoAnswer { .. } => {
                 "start the receiver, or mend the URL given with --to; what was answered before is recorded"
             }
             Self::Output(_) => "all deliveries were sent",
-            Self::NotAllDone { .. } => {
+            Self::NotAllDone { pending: 1.., .. } => {
                 "pending runs are kept in the cache directory: replay again with the same one, or raise --timeout"
             }
+            Self::NotAllDone { rejected: 1.., .. } => {
+                "the file of rejected runs in the cache directory has Datadog's answers"
+            }
+            Self::NotAllDone { .. } => "the summary names each delivery and its answer",
         })
     }
 }
@@ -99,12 +110,18 @@ pub fn replay(arguments: &cli::Replay) -> Result<(), ReplayError> {
         }
     })?;
     write!(io::stdout().lock(), "{summary}").map_err(ReplayError::Output)?;
-    let (refused, pending) = (summary.refused(), summary.pending);
-    if refused + pending > 0 { Err(ReplayError::NotAllDone { refused, pending }) } else { Ok(()) }
+    let (refused, pending, rejected) = (summary.refused(), summary.pending, summary.totals.rejected);
+    if refused + pending > 0 || rejected > 0 {
+        return Err(ReplayError::NotAllDone { refused, pending, rejected });
+    }
+    Ok(())
 }
 
 async fn to_another(url: &str, deliveries: &[Delivery]) -> Result<Summary, ReplayError> {
     let secrets = config::secrets(&config::process_environment)?;
+    if Endpoint::new(url).is_none() {
+        return Err(ReplayError::BadUrl);
+    }
     let mut summary = Summary::new(format!("to {url}"), false);
     if let Some(secret) = secrets.first() {
         send_all(url, secret, deliveries, &mut summary).await?;
@@ -133,6 +150,7 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
     }
     push_all(&mut application, &mut summary, Duration::from_secs(arguments.timeout)).await;
     server.stop(true).await;
+    summary.totals = application.delivery.totals();
     summary.pending = application.close().await?.pending;
     Ok(summary)
 }
@@ -144,7 +162,7 @@ async fn send_all(
     deliveries: &[Delivery],
     summary: &mut Summary,
 ) -> Result<(), ReplayError> {
-    let client = awc::Client::builder().timeout(ANSWER_TIMEOUT).disable_redirects().finish();
+    let client = http_client(ANSWER_TIMEOUT).map_err(ServeError::from)?;
     let bar = progress(deliveries.len());
     for delivery in deliveries {
         let answered = send(&client, url, secret, &delivery.recorded).await.map_err(|cause| ReplayError::NoAnswer {
@@ -178,7 +196,6 @@ async fn send(client: &awc::Client, url: &str, secret: &Secret, recorded: &Recor
 
 /// Drives the delivery until nothing is pending, or the time is over.
 async fn push_all(application: &mut Application, summary: &mut Summary, timeout: Duration) {
-    let deadline = Instant::now() + timeout;
     let push = async {
         loop {
             match application.delivery.step().await {
@@ -189,7 +206,7 @@ async fn push_all(application: &mut Application, summary: &mut Summary, timeout:
             }
         }
     };
-    drop(tokio::time::timeout_at(deadline.into(), push).await);
+    drop(tokio::time::timeout(timeout, push).await);
 }
 
 /// A bar on a terminal, nothing elsewhere.

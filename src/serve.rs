@@ -10,13 +10,19 @@ use crate::{
 };
 use actix_web::dev::ServerHandle;
 use std::{
+    fs::OpenOptions,
     io,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 /// How long a stop waits for a push that is under way.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +47,14 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The payload log cannot be written.
+    #[error("payload log {}", path.display())]
+    PayloadLog {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The runtime or a thread failed.
     #[error("the service failed")]
     Failed(#[from] io::Error),
@@ -54,6 +68,9 @@ impl ServeError {
             Self::Config(error) => Some(error.hint()),
             Self::Ledger(error) => Some(error.hint()),
             Self::Listen { .. } => Some("choose another address with --listen, or stop what listens there"),
+            Self::PayloadLog { .. } => {
+                Some("name a file with --payload-log that this user can write, in a folder that exists")
+            }
             Self::Client(_) | Self::Failed(_) => None,
         }
     }
@@ -72,6 +89,7 @@ pub struct Application {
     pub standing: Standing,
     ledger: Ledger,
     owner: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
     listener: TcpListener,
 }
 
@@ -89,10 +107,12 @@ impl Application {
         let mut files = Files::new(&settings.cache_dir, settings.mode);
         let is_payload_log_wanted = settings.payload_log.is_some();
         if let Some(path) = settings.payload_log {
+            let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+            opened.map_err(|source| ServeError::PayloadLog { path: path.clone(), source })?;
             files.payloads = path;
         }
         let options = Options::new(files, settings.reruns, jiff::Timestamp::now().as_second());
-        let Opened { ledger, owner, standing, open_batch } = Ledger::open(options)?;
+        let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
         // After the lock, so that a second process waits for the first one to go and its address with it.
         let (address, listener) = bind().map_err(|source| ServeError::Listen { address: listen, source })?;
         let mut delivery = Delivery::new(ledger.clone(), open_batch, client, Clock::system(), Backoff::full_jitter());
@@ -100,7 +120,7 @@ impl Application {
             delivery = delivery.log_payloads();
         }
         let receiver = Arc::new(Receiver::new(settings.secrets, settings.tagging, ledger.clone()));
-        Ok(Self { receiver, delivery, address, standing, ledger, owner, listener })
+        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, listener })
     }
 
     /// Starts the public listener.
@@ -121,8 +141,10 @@ impl Application {
     pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.listen()?;
         let stopped = async {
-            stop.await;
-            log::info!("stopping: finishing requests");
+            tokio::select! {
+                () = stop => log::info!("stopping: finishing requests"),
+                _ = &mut self.ended => log::error!("the ledger's thread has failed: stopping, to be started anew"),
+            }
             handle.stop(true).await;
         };
         self.delivery.run_until(stopped, FLUSH_TIMEOUT).await;

@@ -118,14 +118,7 @@ impl Client {
     /// # Errors
     /// TLS cannot be set up.
     pub fn new(endpoint: Endpoint, key: ApiKey) -> Result<Self, ClientError> {
-        let connector =
-            Connector::new().rustls_0_23(Arc::new(tls()?)).timeout(CONNECT_TIMEOUT).handshake_timeout(CONNECT_TIMEOUT);
-        let http = awc::Client::builder()
-            .connector(connector)
-            .timeout(WHOLE_TIMEOUT)
-            .disable_redirects()
-            .add_default_header(("User-Agent", concat!("runhound/", env!("CARGO_PKG_VERSION"))))
-            .finish();
+        let http = http_client(WHOLE_TIMEOUT)?;
         Ok(Self { http, endpoint, key })
     }
 
@@ -137,21 +130,27 @@ impl Client {
             .insert_header(("DD-API-KEY", self.key.0.clone()))
             .insert_header(("Content-Type", "application/json"))
             .insert_header(("Content-Encoding", "gzip"));
-        Self::answer(request.send_body(gzip(payload))).await
+        self.answer(request.send_body(gzip(payload))).await
     }
 
     /// Asks whether the key is valid. Whatever the answer, it tells the time.
     pub async fn validate(&self) -> Answer {
         let request = self.http.get(&self.endpoint.validate).insert_header(("DD-API-KEY", self.key.0.clone()));
-        Self::answer(request.send()).await
+        self.answer(request.send()).await
     }
 
-    async fn answer(sent: awc::SendClientRequest) -> Answer {
+    async fn answer(&self, sent: awc::SendClientRequest) -> Answer {
         match tokio::time::timeout(WHOLE_TIMEOUT, Self::read(sent)).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => self.without_key(answer),
             Ok(Err(error)) => no_answer(is_surely_failed(&error), &error.to_string()),
             Err(_) => no_answer(false, "no answer in time"),
         }
+    }
+
+    /// An answer may repeat what it was sent; the key goes no further.
+    fn without_key(&self, answer: Answer) -> Answer {
+        let text = self.key.0.to_str().map(|key| answer.text.replace(key, "(the API key)"));
+        Answer { text: text.unwrap_or_default(), ..answer }
     }
 
     async fn read(sent: awc::SendClientRequest) -> Result<Answer, SendRequestError> {
@@ -212,6 +211,19 @@ fn gzip(payload: &MetricPayload) -> Vec<u8> {
         Ok(bytes) => bytes,
         Err(error) => unreachable!("memory takes every write: {error}"),
     }
+}
+
+/// A client for any address, with TLS, that follows no redirect.
+pub(crate) fn http_client(timeout: Duration) -> Result<awc::Client, ClientError> {
+    let connector =
+        Connector::new().rustls_0_23(Arc::new(tls()?)).timeout(CONNECT_TIMEOUT).handshake_timeout(CONNECT_TIMEOUT);
+    let agent = ("User-Agent", concat!("runhound/", env!("CARGO_PKG_VERSION")));
+    Ok(awc::Client::builder()
+        .connector(connector)
+        .timeout(timeout)
+        .disable_redirects()
+        .add_default_header(agent)
+        .finish())
 }
 
 /// The system's roots, which know a company's own authority; where there are none, the bundled ones.

@@ -34,9 +34,14 @@ impl Backoff {
     }
 
     pub(super) fn next(&mut self) -> Duration {
-        let longest = FIRST.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
-        (self.jitter)(longest)
+        self.after(self.failures)
+    }
+
+    /// The wait after the nth failure of something that is counted elsewhere.
+    pub(super) fn after(&mut self, failures: u32) -> Duration {
+        let doublings = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        (self.jitter)(FIRST.saturating_mul(doublings).min(LONGEST))
     }
 
     pub(super) fn reset(&mut self) {

@@ -109,8 +109,11 @@ struct Suspect {
 }
 
 impl Suspects {
+    /// Has a slot stand aside until `due`, or a little longer: suspects are tried a second apart.
     pub(super) fn add(&mut self, slot: &Slot, refused: Refused, due: Duration) {
         self.forget(slot);
+        let last = self.0.iter().map(|suspect| suspect.due + Duration::from_secs(1)).max();
+        let due = due.max(last.unwrap_or_default());
         self.0.push(Suspect { keys: slot.keys().collect(), refused, due, another_was_taken: false });
     }
 
@@ -134,6 +137,12 @@ impl Suspects {
         let mut suspects = self.0.iter().filter(|suspect| suspect.another_was_taken);
         let suspect = suspects.find(|suspect| slot.keys().all(|key| suspect.keys.contains(&key)))?;
         Some(suspect.refused.clone())
+    }
+
+    /// Whether these slots have been refused alone before.
+    pub(super) fn knows(&self, slots: &[Slot]) -> bool {
+        let mut keys = slots.iter().flat_map(Slot::keys);
+        keys.all(|key| self.0.iter().any(|suspect| suspect.keys.contains(&key)))
     }
 
     pub(super) fn keys(&self) -> HashSet<RunKey> {

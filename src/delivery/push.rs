@@ -92,11 +92,15 @@ impl Delivery {
         Step::Moved
     }
 
+    /// A dry run logs, then marks: the log is its work. A live run marks first, and logs what it can.
     fn record_taken(&mut self, keys: Vec<RunKey>, payload: MetricPayload) {
-        if self.log_payloads {
-            self.chores.push_back(Chore::LogPayload { line: payload.line() });
+        let log = self.log_payloads.then(|| Chore::LogPayload { line: payload.line() });
+        let mark = Chore::Mark { keys, payload };
+        if self.client.is_none() {
+            self.chores.extend(log.into_iter().chain([mark]));
+        } else {
+            self.chores.extend([mark].into_iter().chain(log));
         }
-        self.chores.push_back(Chore::Mark { keys, payload });
     }
 
     fn too_large(&mut self, piece: Piece, answer: &Answer, moment: Moment) -> Step {
@@ -126,12 +130,13 @@ impl Delivery {
             && let Some(refused) = self.suspects.is_convicted(slot)
         {
             self.suspects.forget(slot);
-            self.chores.push_back(Chore::Reject { slot: slot.clone(), refused });
+            self.chores.push_back(Chore::SetAside { slot: slot.clone(), refused });
             return Step::Moved;
         }
-        if piece.is_tried_again() {
+        if piece.is_tried_again() && !self.suspects.knows(&piece.slots) {
+            let wait = self.backoff.after(piece.refusals);
             self.put_back([piece]);
-            return self.back_off(None);
+            return self.wait_until(moment.monotonic + wait);
         }
         match piece.halves() {
             Ok(halves) => self.put_back(halves),

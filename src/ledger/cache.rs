@@ -146,7 +146,9 @@ impl WorkflowCache {
     fn load(&mut self) -> Result<(), FileError> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let file = self.storage.open(&self.path).and_then(|file| file.ok_or_else(missing));
-        let file = file.map_err(|source| self.io(source))?;
+        let mut file = file.map_err(|source| self.io(source))?;
+        // What is read may be in the page cache alone: whoever wrote it may have ended before the sync.
+        file.sync().map_err(|source| self.io(source))?;
         let stamp = file.stamp().map_err(|source| self.io(source))?;
         let bytes = disk::read_prefix(file.as_ref(), stamp.len).map_err(|source| self.io(source))?;
         let mut keys = KeySet::default();

@@ -1,13 +1,15 @@
 //! A look at the files that changes nothing.
 
-use super::{FileError, Files, journal, layout, record::Record, state::State};
+use super::{FileError, Files, layout, recover, state::State};
 use std::{fs, io, path::Path};
 
-/// Looks at directory, cache and journal: a line about each, or what is wrong with it. No lock is taken, so a write that
+/// Looks at directory, journal and cache: a line about each, or what is wrong with it. No lock is taken, so a write that
 /// is under way can look torn.
 #[must_use]
 pub fn inspect(files: &Files) -> Vec<Result<String, FileError>> {
-    vec![directory(&files.dir), cache(&files.cache), journal(&files.journal)]
+    let mut state = State::default();
+    let journal = journal(&files.journal, &mut state);
+    vec![directory(&files.dir), journal, cache(&files.cache, &state)]
 }
 
 /// Whether a file can be made there is tried with a file that has no name left a moment later.
@@ -29,27 +31,31 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     }
 }
 
-fn cache(path: &Path) -> Result<String, FileError> {
+fn journal(path: &Path, state: &mut State) -> Result<String, FileError> {
+    let Some(bytes) = read(path)? else {
+        return Ok(format!("{}: will be made", path.display()));
+    };
+    let (read, contents, runs) = recover::read_journal(path, &bytes)?;
+    *state = read;
+    let torn = if contents.end < bytes.len() { ", then a torn write, which a start cuts off" } else { "" };
+    let batch: usize = state.batch().map_or(0, |batch| batch.slots.iter().map(|slot| slot.runs.len()).sum());
+    Ok(format!(
+        "{}: {runs} runs, {} of them waiting, {batch} in the last batch{torn}",
+        path.display(),
+        state.waiting_len()
+    ))
+}
+
+fn cache(path: &Path, state: &State) -> Result<String, FileError> {
     let Some(bytes) = read(path)? else {
         return Ok(format!("{}: will be made", path.display()));
     };
     let mut known = 0_usize;
     match layout::read(&bytes, |_| known += 1) {
         Ok(_) => Ok(format!("{}: {known} IDs", path.display())),
+        Err(_) if recover::torn(&bytes, state).is_some() => {
+            Ok(format!("{}: a torn write at its end, which a start completes", path.display()))
+        }
         Err(flaw) => Err(FileError::damaged(path, flaw.offset, flaw.what)),
     }
-}
-
-fn journal(path: &Path) -> Result<String, FileError> {
-    let Some(bytes) = read(path)? else {
-        return Ok(format!("{}: will be made", path.display()));
-    };
-    let contents = journal::parse(&bytes).map_err(|damage| FileError::damaged(path, damage.offset, damage.what))?;
-    let runs = contents.records.iter().filter(|record| matches!(record, Record::Accept(_))).count();
-    let mut state = State::default();
-    for record in contents.records {
-        state.apply(record).map_err(|error| FileError::damaged(path, 0, error.to_string()))?;
-    }
-    let torn = if contents.end < bytes.len() { ", then a torn write, which a start cuts off" } else { "" };
-    Ok(format!("{}: {runs} runs, {} of them waiting{torn}", path.display(), state.waiting_len()))
 }

@@ -61,8 +61,8 @@ fn decode(bytes: &[u8]) -> Option<(u64, &[u8], usize)> {
 /// What a journal file turned out to hold.
 #[derive(Debug)]
 pub(super) struct Contents {
-    /// The records of the whole groups, in order.
-    pub(super) records: Vec<Record>,
+    /// The records of the whole groups, in order, each with the byte at which its group begins.
+    pub(super) records: Vec<(usize, Record)>,
     /// How many groups those are.
     pub(super) groups: u64,
     /// Where the whole groups end.
@@ -86,7 +86,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Damage> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             let record = serde_json::from_slice(line)
                 .map_err(|_| Damage { offset: contents.end, what: "a record that this version cannot read" })?;
-            contents.records.push(record);
+            contents.records.push((contents.end, record));
         }
         contents.groups = group;
         contents.end += len;
@@ -101,8 +101,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Damage> {
         return Err(Damage { offset: contents.end, what: "a broken group with a whole one after it" });
     }
     match contents.records.first() {
-        Some(Record::Journal { format: FORMAT, .. }) => Ok(contents),
-        Some(Record::Journal { .. }) => {
+        Some((_, Record::Journal { format: FORMAT, .. })) => Ok(contents),
+        Some((_, Record::Journal { .. })) => {
             Err(Damage { offset: 0, what: "a format version that this program does not know" })
         }
         _ => Err(Damage { offset: 0, what: "no header" }),
@@ -111,7 +111,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Damage> {
 
 /// The quoted texts in the broken rest of a journal, where they are whole.
 pub(super) fn quoted_texts(rest: &[u8]) -> impl Iterator<Item = &str> {
-    rest.split(|byte| *byte == b'"').filter_map(|text| std::str::from_utf8(text).ok())
+    // The checksum in the header is a quoted text too, and can look like a key.
+    let header = if rest.starts_with(b"{\"group\"") { rest.iter().position(|byte| *byte == b'\n') } else { None };
+    let records = rest.get(header.unwrap_or(0)..).unwrap_or_default();
+    records.split(|byte| *byte == b'"').filter_map(|text| std::str::from_utf8(text).ok())
 }
 
 /// The journal that is written to.
@@ -133,7 +136,11 @@ impl Journal {
 
     /// Goes on with the file that `contents` was read from, to its last byte.
     pub(super) fn resume(storage: Arc<dyn Storage>, path: &Path, contents: &Contents) -> io::Result<Self> {
-        let file = storage.open(path)?;
+        let mut file = storage.open(path)?;
+        // What was read may be in the page cache alone: the process before us may have ended before its sync.
+        if let Some(file) = &mut file {
+            file.sync()?;
+        }
         Ok(Self { file, groups: contents.groups, len: contents.end as u64, ..Self::new(storage, path) })
     }
 
@@ -162,8 +169,9 @@ impl Journal {
     }
 
     /// Puts a new file in the place of the old one, with `lines` as its only group.
+    ///
+    /// After an error the old one still serves, if the name still leads to it.
     pub(super) fn rewrite(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.file = None;
         let bytes = encode(1, lines);
         self.file = Some(disk::replace(self.storage.as_ref(), &self.path, &bytes)?);
         self.groups = 1;

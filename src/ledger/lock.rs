@@ -52,7 +52,9 @@ impl Lock {
                 None => LockError::Held { path: path.to_owned(), holder: holder(path) },
             })?,
         };
-        sign(&file).map_err(io)?;
+        if let Err(error) = sign(&file) {
+            log::warn!("{}: {error}: the lock is held, but does not name us", path.display());
+        }
         Ok(Self(file))
     }
 }

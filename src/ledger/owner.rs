@@ -29,7 +29,8 @@ pub(super) enum Command {
     Accept { run: Arc<Run>, line: Vec<u8>, reply: Reply<Accepted> },
     Seal { now: i64, limit: usize, choice: Choice, reply: Reply<Sealed> },
     Unseal { keys: Vec<RunKey>, in_doubt: bool, reply: Reply<()> },
-    Reject { keys: Vec<RunKey>, lines: Vec<String>, reply: Reply<()> },
+    Reject { keys: Vec<RunKey>, reply: Reply<()> },
+    SetAside { lines: String, reply: Reply<()> },
     Mark { keys: Vec<RunKey>, reply: Reply<()> },
     LogPayload { line: String, reply: Reply<()> },
     Standing { reply: Reply<Standing> },
@@ -151,7 +152,14 @@ impl Owner {
                 let keys = self.pending(keys);
                 group.change(Record::Unseal { keys, in_doubt }, Waiting::Change(reply));
             }
-            Command::Reject { keys, lines, reply } => self.reject(keys, &lines, reply, group),
+            Command::Reject { keys, reply } => {
+                let keys = self.pending(keys);
+                group.change(Record::Reject { keys }, Waiting::Change(reply));
+            }
+            Command::SetAside { lines, reply } => {
+                let set_aside = self.rejected.append(self.storage.as_ref(), lines.as_bytes());
+                answer(reply, set_aside.map_err(|error| unavailable(&self.rejected, &error)));
+            }
             Command::Mark { keys, reply } => answer(reply, self.mark(&keys)),
             Command::LogPayload { line, reply } => {
                 let logged = self.payloads.append(self.storage.as_ref(), line.as_bytes());
@@ -194,22 +202,6 @@ impl Owner {
         };
         let record = Record::Seal { at: now, sent: self.cache.len(), slots };
         group.change(record, Waiting::Seal(reply));
-    }
-
-    /// What people read comes first, for the record settles the runs.
-    fn reject(&self, keys: Vec<RunKey>, lines: &[String], reply: Reply<()>, group: &mut Group) {
-        for line in lines {
-            if let Err(error) = self.rejected.append(self.storage.as_ref(), line.as_bytes()) {
-                answer(reply, Err(unavailable(&self.rejected, &error)));
-                return;
-            }
-        }
-        if keys.is_empty() {
-            answer(reply, Ok(()));
-            return;
-        }
-        let keys = self.pending(keys);
-        group.change(Record::Reject { keys }, Waiting::Change(reply));
     }
 
     /// A slot that is sent whole may hold runs that are settled already; only the others can still change.
@@ -282,6 +274,8 @@ impl Owner {
             && let Err(error) = self.rewrite_journal()
         {
             log::error!("the journal cannot be compacted: {error}");
+            // Not again before as much has come in: the journal as it is does its work.
+            self.journaled = self.state.pending_len();
         }
     }
 

@@ -1,18 +1,19 @@
 //! Opening the ledger: what the two files say, held against each other, and mended where a crash explains it.
 //!
-//! Invariant: damage is refused by file and byte, and nothing is written before both files have been understood.
+//! Invariant: damage is refused by file and byte, and a file that is damaged is left as it is. What is read is synced before
+//! anything is answered on the strength of it: the process before us may have ended between a write and its sync.
 
 use super::{
     FileError, Files,
     cache::WorkflowCache,
     disk::Storage,
     journal::{self, Contents, Journal},
-    layout,
+    layout::{self, Torn},
     record::Record,
-    state::{SealedKeys, State},
+    state::State,
 };
 use crate::{event::RunKey, explain::explain};
-use std::{path::Path, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 /// Both files, understood and agreeing.
 #[derive(Debug)]
@@ -36,16 +37,14 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
         Some((state, contents, journaled)) => (state, Some(contents), journaled),
         None => (State::new(birth), None, 0),
     };
-    let open_batch_keys: Vec<RunKey> =
-        state.batch().into_iter().flat_map(|batch| &batch.slots).flat_map(super::Slot::keys).collect();
-    let is_open = |key: &RunKey| open_batch_keys.contains(key);
-    let mut cache = open_cache(storage, &files.cache, &state.sealed)?;
+    let mut cache = open_cache(storage, &files.cache, &state)?;
     if let (Some(bytes), Some(contents)) = (&bytes, &contents) {
         refuse_a_broken_rest_that_was_whole(&files.journal, bytes, contents, &cache)?;
     }
-    // Every batch with a successor is settled, whatever became of the cache since.
-    let settled = state.sealed.iter().flat_map(|batch| &batch.keys).filter(|key| !is_open(key));
-    let missing: Vec<String> = settled.filter(|key| !cache.contains_key(**key)).map(ToString::to_string).collect();
+    // A create or rename of the process before us may not be durable yet.
+    storage.sync_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
+    let missing: Vec<String> =
+        settled(&state, 0).filter(|key| !cache.contains_key(*key)).map(|key| key.to_string()).collect();
     if !missing.is_empty() {
         log::warn!("{}: {} IDs that were sent are missing: writing them back", files.cache.display(), missing.len());
         cache.mark_as_sent(&missing)?;
@@ -69,12 +68,12 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
     Ok(Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite })
 }
 
-fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents, usize), FileError> {
+pub(super) fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents, usize), FileError> {
     let mut contents = journal::parse(bytes).map_err(|damage| FileError::damaged(path, damage.offset, damage.what))?;
-    let journaled = contents.records.iter().filter(|record| matches!(record, Record::Accept(_))).count();
+    let journaled = contents.records.iter().filter(|(_, record)| matches!(record, Record::Accept(_))).count();
     let mut state = State::default();
-    for record in contents.records.drain(..) {
-        state.apply(record).map_err(|error| FileError::damaged(path, 0, error.to_string()))?;
+    for (offset, record) in contents.records.drain(..) {
+        state.apply(record).map_err(|error| FileError::damaged(path, offset, error.to_string()))?;
     }
     Ok((state, contents, journaled))
 }
@@ -98,26 +97,38 @@ fn refuse_a_broken_rest_that_was_whole(
     }
 }
 
-/// Opens the cache, completing a torn end: complete IDs come first, and all that can be missing is in the
-/// batches that the journal knows.
-fn open_cache(storage: &Arc<dyn Storage>, path: &Path, sealed: &[SealedKeys]) -> Result<WorkflowCache, FileError> {
+/// Opens the cache, completing a torn end.
+fn open_cache(storage: &Arc<dyn Storage>, path: &Path, state: &State) -> Result<WorkflowCache, FileError> {
     let error = match WorkflowCache::open(Arc::clone(storage), path) {
         Err(error @ FileError::Damaged { .. }) => error,
         opened => return opened,
     };
     let bytes = storage.read(path).ok().flatten().unwrap_or_default();
-    let Some(torn) = layout::salvage(&bytes) else {
+    let Some((torn, missing)) = torn(&bytes, state) else {
         return Err(error);
     };
-    // The last batch that was sealed when all that the cache held then is still there. The IDs of it and of those
-    // after it can be missing. The open batch, which comes last, needs no completing: it is sent again.
-    let Some(first) = sealed.iter().rposition(|batch| batch.sent <= torn.ids.len()) else {
-        return Err(error);
-    };
-    let settled = sealed.get(first..sealed.len().saturating_sub(1)).unwrap_or_default();
-    let missing: Vec<RunKey> = settled.iter().flat_map(|batch| &batch.keys).copied().collect();
     log::warn!("{}: a torn write, completed from the journal", explain(&error));
     WorkflowCache::complete(Arc::clone(storage), path, &torn, &missing)
+}
+
+/// What stands before the tear in a cache that is not valid JSON, and what can be missing; `None` if it is damaged.
+///
+/// It is torn if complete IDs come first, and all that can be missing is in batches that the journal knows.
+pub(super) fn torn(bytes: &[u8], state: &State) -> Option<(Torn, Vec<RunKey>)> {
+    let torn = layout::salvage(bytes)?;
+    let known = torn.ids.iter().collect::<HashSet<_>>().len();
+    // The last batch that was sealed when all that the cache held then is still there: it and those after it can be
+    // touched by the tear.
+    let first = state.sealed.iter().rposition(|batch| batch.sent <= known)?;
+    let missing = settled(state, first).collect();
+    Some((torn, missing))
+}
+
+/// The runs of batches from `first` on that are settled. Those of the open batch are pending still: they are sent again.
+/// So is one that was accepted anew, after somebody had taken it out of the cache.
+fn settled(state: &State, first: usize) -> impl Iterator<Item = RunKey> {
+    let keys = state.sealed.iter().skip(first).flat_map(|batch| &batch.keys).copied();
+    keys.filter(|key| !state.is_pending(*key))
 }
 
 /// Applies and forgets: the journal's own record of a batch serves only this module.

@@ -38,7 +38,7 @@ impl House {
             storage: Arc::new(self.disk.clone()),
             ..Options::new(self.files(), self.reruns, NOW - 10_000)
         };
-        let Opened { ledger, owner, standing, open_batch } = Ledger::open(options)?;
+        let Opened { ledger, owner, standing, open_batch, .. } = Ledger::open(options)?;
         Ok(Tenant { ledger, owner, standing, open_batch })
     }
 
@@ -286,7 +286,8 @@ async fn a_rejected_run_is_set_aside_and_may_come_again() {
     let tenant = house.open();
     tenant.accept("1").await;
     let batch = tenant.seal(NOW).await;
-    tenant.ledger.reject(keys_of(&batch.slots), vec!["{\"key\":\"1\"}".to_owned()]).await.unwrap();
+    tenant.ledger.set_aside("{\"key\":\"1\"}".to_owned()).await.unwrap();
+    tenant.ledger.reject(keys_of(&batch.slots)).await.unwrap();
     assert_eq!(fs::read_to_string(house.files().rejected).unwrap(), "{\"key\":\"1\"}\n");
     assert_eq!(tenant.accept("1").await, Accepted::New);
     let tenant = crash(&house).open();
@@ -478,4 +479,48 @@ async fn a_run_that_somebody_took_out_of_the_cache_can_be_sent_again() {
     let tenant = crash(&house).open();
     assert_eq!(shape(tenant.open_batch.as_ref().unwrap()), shape(&batch));
     assert_eq!(tenant.standing, Standing { known: 1, pending: 1 });
+}
+
+#[actix_web::test]
+async fn a_run_that_came_again_is_not_lost_at_a_restart_before_it_is_sealed() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    tenant.send_all(NOW).await;
+    fs::write(house.files().cache, "{\"sent\": []}").unwrap();
+    tenant.accept("2").await;
+    tenant.send_all(NOW).await;
+    assert_eq!(tenant.accept("1").await, Accepted::New);
+    assert_eq!(crash(&house).open().standing, Standing { known: 1, pending: 1 });
+}
+
+#[actix_web::test]
+async fn what_is_read_at_a_start_is_synced_before_it_counts() {
+    let house = House::new();
+    let tenant = house.open();
+    tenant.accept("1").await;
+    tenant.close();
+    for name in ["journal.jsonl", "sent-workflows.json", "directory"] {
+        house.disk.fail_syncs(name, 1);
+        assert!(house.try_open().is_err(), "{name}");
+    }
+    assert_eq!(house.open().standing.pending, 1);
+}
+
+#[actix_web::test]
+async fn a_failed_compaction_costs_nothing() {
+    let mut house = House::new();
+    house.compact_at_bytes = 1_000;
+    let tenant = house.open();
+    for id in 1..10 {
+        tenant.accept(&id.to_string()).await;
+    }
+    // Reopened, the journal is a file that was not made by a compaction of its own.
+    tenant.close();
+    let tenant = house.open();
+    let batch = tenant.seal(NOW).await;
+    house.disk.fail_syncs("journal.jsonl.new", 1);
+    tenant.ledger.mark(keys_of(&batch.slots)).await.unwrap();
+    assert_eq!(tenant.accept("10").await, Accepted::New);
+    assert_eq!(crash(&house).open().standing, Standing { known: 9, pending: 1 });
 }

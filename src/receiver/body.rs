@@ -12,6 +12,7 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// The largest body. Source: GitHub caps payloads at 25 MB.
@@ -20,12 +21,16 @@ pub const BODY_MAX_BYTES: usize = 25 << 20;
 /// What the bodies of all requests in flight may take together.
 pub const BODIES_MAX_BYTES: usize = 256 << 20;
 
+/// The longest time for a body. Source: GitHub gives up after 10 s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Why a body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyError {
     TooLarge,
     Busy,
     Broken,
+    Slow,
 }
 
 /// How much may be in flight, and how much is.
@@ -76,8 +81,15 @@ impl Budget {
         Self { max_bytes, taken_bytes: AtomicUsize::new(0) }
     }
 
-    /// Reads a body to its end, and no further than it may go.
+    /// Reads a body to its end, no further than it may go and for no longer than GitHub would wait.
     pub(super) async fn read(&self, headers: &HeaderMap, payload: &mut web::Payload) -> Result<Body<'_>, BodyError> {
+        match tokio::time::timeout(BODY_TIMEOUT, self.read_on(headers, payload)).await {
+            Ok(read) => read,
+            Err(_) => Err(BodyError::Slow),
+        }
+    }
+
+    async fn read_on(&self, headers: &HeaderMap, payload: &mut web::Payload) -> Result<Body<'_>, BodyError> {
         let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if length.is_some_and(|length| length > BODY_MAX_BYTES) {
             return Err(BodyError::TooLarge);

@@ -1,6 +1,9 @@
 //! What came of a replay, for people.
 
-use crate::metrics::{MetricKind, MetricPayload};
+use crate::{
+    delivery::Totals,
+    metrics::{MetricKind, MetricPayload},
+};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -60,6 +63,7 @@ pub(super) struct Summary {
     refused: Vec<(PathBuf, String)>,
     pushed: usize,
     pub(super) pending: usize,
+    pub(super) totals: Totals,
     series: BTreeMap<Vec<String>, BTreeMap<String, Value>>,
 }
 
@@ -74,6 +78,7 @@ impl Summary {
             refused: Vec::new(),
             pushed: 0,
             pending: 0,
+            totals: Totals::default(),
             series: BTreeMap::new(),
         }
     }
@@ -145,6 +150,11 @@ impl fmt::Display for Summary {
         if self.sees_pushes {
             writeln!(f, "  pushed    {:>6}", self.pushed)?;
             writeln!(f, "  pending   {:>6}", self.pending)?;
+            for (what, runs) in [("rejected", self.totals.rejected), ("in doubt", self.totals.in_doubt)] {
+                if runs > 0 {
+                    writeln!(f, "  {what:<9} {runs:>6}")?;
+                }
+            }
         }
         Ok(())
     }

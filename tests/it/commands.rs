@@ -115,6 +115,42 @@ fn a_live_service_logs_payloads_where_it_is_told_to() {
 type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], i32, &'static str);
 
 #[test]
+fn a_payload_log_that_cannot_be_written_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Start::dry_run(dir.path()).argument("--payload-log=/none/payloads.jsonl");
+    let (status, _, err) = text(&start.command().output().unwrap());
+    assert_eq!(status, Some(1));
+    assert!(
+        err.contains("runhound: payload log /none/payloads.jsonl: No such file") && err.contains("\nhint: "),
+        "{err}"
+    );
+}
+
+#[test]
+fn variables_are_yes_or_no_by_what_they_say() {
+    for (value, status) in [("false", Some(0)), ("", Some(0)), ("0", Some(0)), ("true", Some(2)), ("maybe", Some(2))] {
+        let output = program(&["replay", "fixtures/01-success.json"]).env("RUNHOUND_LIVE", value).output().unwrap();
+        assert_eq!(output.status.code(), status, "{value:?}");
+    }
+}
+
+#[test]
+fn a_check_tells_a_torn_mark_from_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    program(&["replay", "fixtures", &cache_dir]).output().unwrap();
+    let cache = dir.path().join("sent-workflows-dry-run.json");
+    let whole = std::fs::read_to_string(&cache).unwrap();
+    std::fs::write(&cache, &whole[..whole.len() - 20]).unwrap();
+    let mut check = program(&["check", "--dry-run", &cache_dir]);
+    let (status, out, _) = text(&check.env("GITHUB_WEBHOOK_SECRET", SECRET).output().unwrap());
+    assert_eq!(status, Some(0), "{out}");
+    assert!(out.contains("a torn write at its end, which a start completes"), "{out}");
+    assert_eq!(counts(&text(&program(&["replay", "fixtures", &cache_dir]).output().unwrap()).1), [0, 20, 6, 0, 0, 0]);
+    assert_eq!(std::fs::read_to_string(&cache).unwrap(), whole);
+}
+
+#[test]
 fn errors_name_the_thing_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let cases: [Case; 8] = [

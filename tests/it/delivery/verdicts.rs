@@ -202,3 +202,21 @@ async fn a_lone_poisoned_slot_holds_nobody_up_and_is_blamed_once_another_is_take
     line.assert_exact(1);
     assert_eq!((line.pending().await, line.totals().rejected), (0, 1));
 }
+
+#[actix_web::test]
+async fn several_poisoned_slots_do_not_keep_a_healthy_one_waiting() {
+    let mut line = Line::new();
+    line.intake.set_policy(|received| {
+        let is_poisoned = (0..6).any(|id| received.has_tag(&format!("workflow_name:poison{id}")));
+        if is_poisoned { Order::status(400) } else { Order::Take }
+    });
+    for id in 0..6 {
+        line.accept(id, &format!("poison{id}")).await;
+    }
+    line.go_on_for(Duration::from_secs(900)).await;
+    line.accept(100, "ci").await;
+    line.go_on_for(Duration::from_secs(30)).await;
+    line.assert_exact(1);
+    line.go_on_for(Duration::from_secs(120)).await;
+    assert_eq!((line.totals().rejected, line.pending().await), (6, 0));
+}
