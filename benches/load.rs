@@ -81,7 +81,10 @@ fn main() -> Result<()> {
         [mode, dir] if mode == "--limit-server" => serve_limit(Path::new(dir)),
         // Cargo says so; a test of all targets does not, and has better things to do.
         arguments if arguments.iter().any(|argument| argument == "--bench") => compare(),
-        _ => Ok(println!("run it by `cargo bench --bench load`")),
+        _ => {
+            println!("run it by `cargo bench --bench load`");
+            Ok(())
+        }
     }
 }
 
@@ -132,7 +135,9 @@ fn commit_in_groups(file: &mut File, inbox: &mpsc::Receiver<Append>) -> io::Resu
         file.write_all(&bytes)?;
         file.sync_data()?;
         // Whoever asked may have gone.
-        waiting.into_iter().for_each(|reply| reply.send(()).unwrap_or_default());
+        for reply in waiting {
+            reply.send(()).unwrap_or_default();
+        }
     }
     Ok(())
 }
@@ -463,7 +468,7 @@ fn sync_ms(dir: &str) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..200 {
         let start = Instant::now();
-        file.write_all(&[b'x'; 64 * LINE_BYTES])?;
+        file.write_all(&vec![b'x'; 64 * LINE_BYTES])?;
         file.sync_data()?;
         times.push(start.elapsed().as_secs_f64() * 1000.0);
     }

@@ -217,7 +217,7 @@ fn assert_form(tag: &str) {
         chars().next().is_some_and(|char| is_kept(char) && !"_-:./0123456789".contains(char)),
         "{tag:?}: a letter first"
     );
-    assert!(chars().all(|char| is_kept(char)), "{tag:?}: kept characters");
+    assert!(chars().all(is_kept), "{tag:?}: kept characters");
     assert!(chars().all(|char| char.to_lowercase().eq([char])), "{tag:?}: lower case");
     assert!(!tag.contains("__"), "{tag:?}: runs of _ are one");
     assert!(!tag.ends_with(['_', ':']), "{tag:?}: nothing to cut at the end");
