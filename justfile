@@ -2,7 +2,7 @@
 _default:
     @just --list --unsorted
 
-# All that CI runs, by the same script: fmt, clippy, doc, replay, test; warnings are errors
+# All that CI runs, by the same script: fmt, clippy, doc, test; warnings are errors
 check:
     .ci/run
 

@@ -136,10 +136,18 @@ pub fn tag_form(text: &str) -> Option<String> {
     (!formed.is_empty()).then_some(formed)
 }
 
+// Looking a character up in Unicode's tables is slow, and nearly all of a tag is ASCII.
+
 fn is_letter(char: char) -> bool {
+    if char.is_ascii() {
+        return char.is_ascii_alphabetic();
+    }
     char.general_category_group() == GeneralCategoryGroup::Letter
 }
 
 fn is_digit(char: char) -> bool {
+    if char.is_ascii() {
+        return char.is_ascii_digit();
+    }
     char.general_category() == GeneralCategory::DecimalNumber
 }
