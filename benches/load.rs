@@ -20,7 +20,8 @@
 //!
 //! Variables: `RUNHOUND_BENCH_ROUNDS` (5), `RUNHOUND_BENCH_SECONDS` (3, a round), `RUNHOUND_BENCH_CONNECTIONS` (64),
 //! `RUNHOUND_BENCH_DIR` (a directory on the disk to measure; else below cargo's target directory). `RUST_LOG` reaches
-//! the servers, whose log goes to a file; without it they log as they do in service, a line for each delivery.
+//! the servers, whose log goes to a file; without it they log as they do in service, a line for each delivery. The line
+//! that they start with must stay: `warn,runhound::serve=info` tells what the others cost.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a report, and a start line to be read by its parent")]
 #![allow(clippy::indexing_slicing, reason = "a panic is a failed benchmark")]
