@@ -6,6 +6,8 @@ mod client;
 mod submit;
 mod verdict;
 
+use crate::metrics::MetricPayload;
+
 pub(crate) use client::http_client;
 pub use client::{Answer, ApiKey, Client, ClientError, Endpoint};
 pub use submit::{DatadogService, SubmitError, SubmitOptions, Submitted};
@@ -15,3 +17,12 @@ pub use verdict::{Verdict, verdict};
 /// Datadog's own (512,000 B sent, 5,242,880 B unpacked) even where compression gains nothing.
 /// Source: Datadog's API reference, "Submit metrics".
 pub const PAYLOAD_MAX_BYTES: usize = 500_000;
+
+/// Who takes payloads. Each call is one try.
+pub trait Intake {
+    /// Sends a payload.
+    fn push(&self, payload: &MetricPayload) -> impl Future<Output = Answer>;
+
+    /// Asks whether the key is valid. Whatever the answer, it tells the time.
+    fn validate(&self) -> impl Future<Output = Answer>;
+}

@@ -10,7 +10,7 @@ mod now;
 mod push;
 
 use crate::{
-    datadog::{Answer, Client, PAYLOAD_MAX_BYTES},
+    datadog::{Answer, Client, Intake, PAYLOAD_MAX_BYTES},
     event::RunKey,
     ledger::{self, Batch, Choice, Ledger, Mode, Sealed, Unavailable},
     metrics::{MetricPayload, Slot},
@@ -67,10 +67,10 @@ enum Chore {
 
 /// Takes runs from the ledger to Datadog.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct Delivery<I = Client> {
     ledger: Ledger,
     /// `None` for a dry run.
-    client: Option<Client>,
+    client: Option<I>,
     log_payloads: bool,
     clock: Clock,
     now: Now,
@@ -86,16 +86,10 @@ pub struct Delivery {
     payload_max_bytes: usize,
 }
 
-impl Delivery {
+impl<I: Intake> Delivery<I> {
     /// Delivers what `ledger` holds, beginning with the batch that was open when it was last used.
     #[must_use]
-    pub fn new(
-        ledger: Ledger,
-        open_batch: Option<Batch>,
-        client: Option<Client>,
-        clock: Clock,
-        jitter: Jitter,
-    ) -> Self {
+    pub fn new(ledger: Ledger, open_batch: Option<Batch>, client: Option<I>, clock: Clock, jitter: Jitter) -> Self {
         let mode = if client.is_some() { Mode::Live } else { Mode::DryRun };
         Self {
             ledger,

@@ -22,7 +22,6 @@ use crate::{
     event::RunKey,
     metrics::{Run, Slot},
 };
-use owner::{Command, Owner};
 use std::{
     collections::HashSet,
     io,
@@ -39,6 +38,7 @@ pub use disk::{RealDisk, Stamp, Storage, Stored};
 pub use inspect::inspect;
 use lock::Lock;
 pub use lock::LockError;
+pub(crate) use owner::{Command, Owner};
 pub use state::{Batch, Choice};
 
 /// Which set of files: a dry run has its own, so that both can share a directory.
@@ -255,9 +255,7 @@ impl Ledger {
     /// Another process has the directory, a file is damaged, or the system failed us. Damaged files are left
     /// as they are.
     pub fn open(options: Options) -> Result<Opened, OpenError> {
-        let (commands, inbox) = mpsc::channel();
-        let news = Arc::new(Notify::new());
-        let owner = Owner::open(options, Arc::clone(&news))?;
+        let (ledger, inbox, owner) = Self::with_owner(options)?;
         let standing = owner.standing();
         let open_batch = owner.open_batch();
         let (ends, ended) = oneshot::channel();
@@ -268,7 +266,15 @@ impl Ledger {
                 owner.run(&inbox);
             })
             .map_err(|source| FileError::io(Path::new("ledger thread"), source))?;
-        Ok(Opened { ledger: Self { commands, news }, owner, standing, open_batch, ended })
+        Ok(Opened { ledger, owner, standing, open_batch, ended })
+    }
+
+    /// The first handle, its inbox, and the owner that nobody has set to work yet.
+    pub(crate) fn with_owner(options: Options) -> Result<(Self, mpsc::Receiver<Command>, Owner), OpenError> {
+        let (commands, inbox) = mpsc::channel();
+        let news = Arc::new(Notify::new());
+        let owner = Owner::open(options, Arc::clone(&news))?;
+        Ok((Self { commands, news }, inbox, owner))
     }
 
     /// Takes a run in, if it is new.

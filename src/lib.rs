@@ -34,3 +34,6 @@ pub mod explain;
 
 pub use datadog::DatadogService;
 pub use ledger::WorkflowCache;
+
+#[cfg(test)]
+mod simulation;

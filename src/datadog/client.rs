@@ -1,6 +1,9 @@
 //! One request to the intake, and its answer.
 
-use super::verdict::{Verdict, http_date, verdict};
+use super::{
+    Intake,
+    verdict::{Verdict, http_date, verdict},
+};
 use crate::metrics::MetricPayload;
 use awc::{
     Connector,
@@ -98,6 +101,22 @@ pub struct Answer {
     pub text: String,
 }
 
+impl Answer {
+    /// What an answer of `status` means. `headers` finds a header's text by its lower-case name.
+    pub(crate) fn new<'a>(status: u16, headers: impl Fn(&str) -> Option<&'a str>, body: &[u8]) -> Self {
+        let date = headers("date").and_then(http_date);
+        let now = date.unwrap_or_else(|| jiff::Timestamp::now().as_second());
+        let verdict = verdict(status, headers, body, now);
+        Self { verdict, status: Some(status), date, text: kept_text(body) }
+    }
+
+    /// There was none, and `why`.
+    pub(crate) fn none(surely_failed: bool, why: &str) -> Self {
+        let verdict = Verdict::Retry { after: None, surely_failed, is_unexpected: false };
+        Self { verdict, status: None, date: None, text: why.to_owned() }
+    }
+}
+
 /// Sends payloads to one endpoint with one key.
 #[derive(Clone)]
 pub struct Client {
@@ -122,28 +141,11 @@ impl Client {
         Ok(Self { http, endpoint, key })
     }
 
-    /// Sends a payload once.
-    pub async fn push(&self, payload: &MetricPayload) -> Answer {
-        let request = self
-            .http
-            .post(&self.endpoint.series)
-            .insert_header(("DD-API-KEY", self.key.0.clone()))
-            .insert_header(("Content-Type", "application/json"))
-            .insert_header(("Content-Encoding", "gzip"));
-        self.answer(request.send_body(gzip(payload))).await
-    }
-
-    /// Asks whether the key is valid. Whatever the answer, it tells the time.
-    pub async fn validate(&self) -> Answer {
-        let request = self.http.get(&self.endpoint.validate).insert_header(("DD-API-KEY", self.key.0.clone()));
-        self.answer(request.send()).await
-    }
-
     async fn answer(&self, sent: awc::SendClientRequest) -> Answer {
         match tokio::time::timeout(WHOLE_TIMEOUT, Self::read(sent)).await {
             Ok(Ok(answer)) => self.without_key(answer),
-            Ok(Err(error)) => no_answer(is_surely_failed(&error), &error.to_string()),
-            Err(_) => no_answer(false, "no answer in time"),
+            Ok(Err(error)) => Answer::none(is_surely_failed(&error), &error.to_string()),
+            Err(_) => Answer::none(false, "no answer in time"),
         }
     }
 
@@ -158,29 +160,36 @@ impl Client {
         let mut body = Vec::new();
         while let Some(chunk) = response.next().await {
             let Ok(chunk) = chunk else {
-                return Ok(no_answer(false, "the answer broke off"));
+                return Ok(Answer::none(false, "the answer broke off"));
             };
             body.extend_from_slice(&chunk);
             if body.len() > ANSWER_MAX_BYTES {
-                return Ok(no_answer(false, "the answer does not end"));
+                return Ok(Answer::none(false, "the answer does not end"));
             }
         }
-        let status = response.status().as_u16();
-        let header = |name: &str| text_of(response.headers(), name);
-        let date = header("date").and_then(http_date);
-        let now = date.unwrap_or_else(|| jiff::Timestamp::now().as_second());
-        let verdict = verdict(status, header, &body, now);
-        Ok(Answer { verdict, status: Some(status), date, text: kept_text(&body) })
+        Ok(Answer::new(response.status().as_u16(), |name| text_of(response.headers(), name), &body))
+    }
+}
+
+impl Intake for Client {
+    async fn push(&self, payload: &MetricPayload) -> Answer {
+        let request = self
+            .http
+            .post(&self.endpoint.series)
+            .insert_header(("DD-API-KEY", self.key.0.clone()))
+            .insert_header(("Content-Type", "application/json"))
+            .insert_header(("Content-Encoding", "gzip"));
+        self.answer(request.send_body(gzip(payload))).await
+    }
+
+    async fn validate(&self) -> Answer {
+        let request = self.http.get(&self.endpoint.validate).insert_header(("DD-API-KEY", self.key.0.clone()));
+        self.answer(request.send()).await
     }
 }
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-fn no_answer(surely_failed: bool, text: &str) -> Answer {
-    let verdict = Verdict::Retry { after: None, surely_failed, is_unexpected: false };
-    Answer { verdict, status: None, date: None, text: text.to_owned() }
 }
 
 /// Without a connection nothing was sent. A connection that was lost later is `Disconnected`, and proves nothing.

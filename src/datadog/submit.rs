@@ -3,8 +3,11 @@
 //! It filters, logs, pushes once and marks, or fails and marks nothing. It knows no slots, so a payload whose
 //! answer is lost is the caller's to repeat unchanged; the guarantees of the service do not reach it.
 
-use super::client::{Answer, ApiKey, Client, ClientError, Endpoint};
-use super::verdict::Verdict;
+use super::{
+    Intake,
+    client::{Answer, ApiKey, Client, ClientError, Endpoint},
+    verdict::Verdict,
+};
 use crate::{
     ledger::{Borrowed, FileError, Files, Mode, OpenError},
     metrics::MetricPayload,

@@ -7,7 +7,7 @@ use super::{
     now::Moment,
 };
 use crate::{
-    datadog::{Answer, Verdict},
+    datadog::{Answer, Intake, Verdict},
     event::RunKey,
     ledger,
     metrics::{self, MetricPayload, Slot},
@@ -22,7 +22,7 @@ const WINDOW_AHEAD_S: i64 = 9 * 60;
 /// The wait after an answer about the key, and the time for which a refused slot stands aside.
 const HELD: Duration = Duration::from_secs(60);
 
-impl Delivery {
+impl<I: Intake> Delivery<I> {
     pub(super) async fn push(&mut self, mut piece: Piece) -> Step {
         let payload = metrics::payload(&piece.slots);
         let Some(client) = &self.client else {

@@ -21,7 +21,7 @@ impl Borrowed {
     pub(crate) fn new(files: &Files) -> Result<Self, OpenError> {
         let storage: Arc<dyn Storage> = Arc::new(RealDisk);
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
-        let lock = Lock::take(&files.lock, Duration::ZERO)?;
+        let lock = Lock::take(storage.as_ref(), &files.lock, Duration::ZERO)?;
         let cache = WorkflowCache::open(Arc::clone(&storage), &files.cache)?;
         let payloads = Lines::new(&files.payloads, lines::MAX_BYTES);
         Ok(Self { cache, payloads, storage, _lock: lock })

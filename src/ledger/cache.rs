@@ -162,7 +162,7 @@ impl WorkflowCache {
     }
 
     /// Takes over what someone else made of the file since our last write.
-    fn notice_changes(&mut self) -> Result<(), FileError> {
+    pub(super) fn notice_changes(&mut self) -> Result<(), FileError> {
         let Some(open) = &self.open else {
             return self.load();
         };

@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
@@ -91,6 +91,18 @@ pub trait Stored: fmt::Debug + Send {
     /// # Errors
     /// As the file system says.
     fn stamp(&self) -> io::Result<Stamp>;
+
+    /// Takes the file's exclusive lock, which goes when the file is closed; false if somebody else has it.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Takes the file's exclusive lock, waiting for as long as somebody else has it.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn lock(&self) -> io::Result<()>;
 }
 
 /// The folder that a path is in; of a bare name, the working directory.
@@ -223,5 +235,17 @@ impl Stored for File {
 
     fn stamp(&self) -> io::Result<Stamp> {
         self.metadata().map(Stamp::from)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match Self::try_lock(self) {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        Self::lock(self)
     }
 }

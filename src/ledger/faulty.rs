@@ -140,4 +140,12 @@ impl Stored for FaultyFile {
     fn stamp(&self) -> io::Result<Stamp> {
         self.file.stamp()
     }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.file.try_lock()
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        self.file.lock()
+    }
 }

@@ -14,7 +14,7 @@
 //! write or sync that failed the file is never touched again: a new one takes its place.
 
 use super::{
-    disk::{self, Storage, Stored},
+    disk::{self, Stamp, Storage, Stored},
     record::{FORMAT, Record},
 };
 use serde::{Deserialize, Serialize};
@@ -109,12 +109,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Damage> {
     }
 }
 
-/// The quoted texts in the broken rest of a journal, where they are whole.
+/// The texts in the records of the broken rest of a journal that stand between their quotes, so that none is cut short.
 pub(super) fn quoted_texts(rest: &[u8]) -> impl Iterator<Item = &str> {
-    // The checksum in the header is a quoted text too, and can look like a key.
-    let header = if rest.starts_with(b"{\"group\"") { rest.iter().position(|byte| *byte == b'\n') } else { None };
-    let records = rest.get(header.unwrap_or(0)..).unwrap_or_default();
-    records.split(|byte| *byte == b'"').filter_map(|text| std::str::from_utf8(text).ok())
+    // The first line is the header, or what a tear has left of it: its checksum is a quoted text too, and can look like a key.
+    let records = rest.split(|byte| *byte == b'\n').skip(1);
+    records.flat_map(between_quotes).filter_map(|text| std::str::from_utf8(text).ok())
+}
+
+fn between_quotes(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut pieces = line.split(|byte| *byte == b'"').skip(1).peekable();
+    std::iter::from_fn(move || pieces.next().filter(|_| pieces.peek().is_some()))
 }
 
 /// The journal that is written to.
@@ -123,48 +127,54 @@ pub(super) struct Journal {
     storage: Arc<dyn Storage>,
     path: PathBuf,
     /// `None` after a failure, until a new file has taken the old one's place.
-    file: Option<Box<dyn Stored>>,
+    open: Option<Open>,
     groups: u64,
-    len: u64,
+}
+
+/// The file as we left it.
+#[derive(Debug)]
+struct Open {
+    file: Box<dyn Stored>,
+    stamp: Stamp,
 }
 
 impl Journal {
     /// A journal that has no usable file yet; `rewrite` gives it one.
     pub(super) fn new(storage: Arc<dyn Storage>, path: &Path) -> Self {
-        Self { storage, path: path.to_owned(), file: None, groups: 0, len: 0 }
+        Self { storage, path: path.to_owned(), open: None, groups: 0 }
     }
 
     /// Goes on with the file that `contents` was read from, to its last byte.
     pub(super) fn resume(storage: Arc<dyn Storage>, path: &Path, contents: &Contents) -> io::Result<Self> {
-        let mut file = storage.open(path)?;
-        // What was read may be in the page cache alone: the process before us may have ended before its sync.
-        if let Some(file) = &mut file {
+        let mut open = None;
+        if let Some(mut file) = storage.open(path)? {
+            // What was read may be in the page cache alone: the process before us may have ended before its sync.
             file.sync()?;
+            open = Some(Open { stamp: file.stamp()?, file });
         }
-        Ok(Self { file, groups: contents.groups, len: contents.end as u64, ..Self::new(storage, path) })
+        Ok(Self { open, groups: contents.groups, ..Self::new(storage, path) })
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.len
+        self.open.as_ref().map_or(0, |open| open.stamp.len)
     }
 
-    /// Whether the next append can go to the file as it is. It cannot after a failure, nor where the name
-    /// no longer leads to our file: what is synced to a deleted file is lost.
+    /// Whether the next append can go to the file as it is. It cannot after a failure, nor where the name no longer
+    /// leads to our file (what is synced to a deleted file is lost), nor where somebody else has changed it.
     pub(super) fn is_usable(&self) -> bool {
         let named = self.storage.stamp(&self.path).ok().flatten();
-        let ours = self.file.as_ref().and_then(|file| file.stamp().ok());
-        named.is_some() && named.map(|stamp| stamp.file) == ours.map(|stamp| stamp.file)
+        named.is_some() && named == self.open.as_ref().map(|open| open.stamp)
     }
 
     /// Appends one group and syncs it. After an error nothing of it counts.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let mut file = self.file.take().ok_or(io::ErrorKind::NotFound)?;
+        let mut open = self.open.take().ok_or(io::ErrorKind::NotFound)?;
         let bytes = encode(self.groups + 1, lines);
-        disk::write_all_at(file.as_mut(), &bytes, self.len)?;
-        file.sync()?;
+        disk::write_all_at(open.file.as_mut(), &bytes, open.stamp.len)?;
+        open.file.sync()?;
         self.groups += 1;
-        self.len += bytes.len() as u64;
-        self.file = Some(file);
+        // It is on disk, whatever becomes of this file: without a stamp the next group goes to a new one.
+        self.open = open.file.stamp().ok().map(|stamp| Open { stamp, ..open });
         Ok(())
     }
 
@@ -172,10 +182,9 @@ impl Journal {
     ///
     /// After an error the old one still serves, if the name still leads to it.
     pub(super) fn rewrite(&mut self, lines: &[u8]) -> io::Result<()> {
-        let bytes = encode(1, lines);
-        self.file = Some(disk::replace(self.storage.as_ref(), &self.path, &bytes)?);
+        let file = disk::replace(self.storage.as_ref(), &self.path, &encode(1, lines))?;
         self.groups = 1;
-        self.len = bytes.len() as u64;
+        self.open = file.stamp().ok().map(|stamp| Open { file, stamp });
         Ok(())
     }
 }
@@ -244,7 +253,16 @@ mod tests {
 
     #[test]
     fn the_keys_in_a_broken_rest_can_be_told() {
-        let texts: Vec<&str> = quoted_texts(br#"{"reject":{"keys":["5","6/attempts/2","#).collect();
-        assert!(texts.contains(&"5") && texts.contains(&"6/attempts/2"));
+        let header = "{\"group\":3,\"bytes\":90,\"crc32\":\"55555555\"}\n";
+        let texts = |rest: &str| quoted_texts(rest.as_bytes()).map(str::to_owned).collect::<Vec<_>>();
+        let two = texts(&format!("{header}{{\"reject\":{{\"keys\":[\"5\",\"6/attempts/2\","));
+        assert!(two.iter().any(|text| text == "5") && two.iter().any(|text| text == "6/attempts/2"), "{two:?}");
+        let whole = format!("{header}{{\"reject\":{{\"keys\":[\"15\",\"25\"]}}}}\n");
+        for at in 1..whole.len() {
+            for torn in [whole[..at].to_owned(), format!("{}{}", "\0".repeat(at), &whole[at..])] {
+                let keys: Vec<String> = texts(&torn).into_iter().filter(|text| text.parse::<u64>().is_ok()).collect();
+                assert!(keys.iter().all(|key| key == "15" || key == "25"), "{torn:?}: {keys:?}");
+            }
+        }
     }
 }

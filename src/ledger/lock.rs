@@ -1,15 +1,15 @@
 //! The exclusive lock on a cache directory, for one mode: held by a service for its life, and by
 //! `submit_metrics` for one call.
 //!
-//! Invariant: the lock file is never renamed or removed, so that everybody locks the same one.
+//! Invariant: the lock file is never renamed or removed by us, so that everybody locks the same one. If somebody else
+//! removes it, its holder notices before it makes a new file.
 
+use super::disk::{self, Storage, Stored};
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The lock could not be had.
@@ -35,35 +35,64 @@ pub enum LockError {
 
 /// A held lock; dropping it, or the end of the process however it comes, gives it back.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub(crate) struct Lock {
+    path: PathBuf,
+    file: Box<dyn Stored>,
+}
 
 impl Lock {
     /// Takes the lock at `path`, waiting up to `patience` for a holder to go.
-    pub(crate) fn take(path: &Path, patience: Duration) -> Result<Self, LockError> {
+    pub(crate) fn take(storage: &dyn Storage, path: &Path, patience: Duration) -> Result<Self, LockError> {
         let io = |source| LockError::Io { path: path.to_owned(), source };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(path).map_err(io)?;
-        let file = match file.try_lock() {
-            Ok(()) => file,
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-            Err(TryLockError::WouldBlock) => wait(file, patience).map_err(|unlocked| match unlocked {
-                Some(source) => io(source),
-                None => LockError::Held { path: path.to_owned(), holder: holder(path) },
-            })?,
-        };
-        if let Err(error) = sign(&file) {
-            log::warn!("{}: {error}: the lock is held, but does not name us", path.display());
+        let begun = Instant::now();
+        loop {
+            let mut file = match storage.open(path).map_err(io)? {
+                Some(file) => file,
+                None => storage.create(path).map_err(io)?,
+            };
+            if !file.try_lock().map_err(io)? {
+                let waited = wait(file, patience.saturating_sub(begun.elapsed())).map_err(io)?;
+                file =
+                    waited.ok_or_else(|| LockError::Held { path: path.to_owned(), holder: holder(storage, path) })?;
+            }
+            let mut lock = Self { path: path.to_owned(), file };
+            // While we waited, the file may have been removed and made anew by somebody else.
+            if lock.is_named(storage).map_err(io)? {
+                lock.sign();
+                return Ok(lock);
+            }
         }
-        Ok(Self(file))
+    }
+
+    /// Makes sure that the lock is still the one that others meet: one whose file was removed is taken anew.
+    pub(super) fn keep(&mut self, storage: &dyn Storage) -> Result<(), LockError> {
+        let is_named = self.is_named(storage).map_err(|source| LockError::Io { path: self.path.clone(), source })?;
+        if !is_named {
+            log::warn!("{} was removed: taking it anew", self.path.display());
+            *self = Self::take(storage, &self.path, Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    fn is_named(&self, storage: &dyn Storage) -> io::Result<bool> {
+        let ours = self.file.stamp()?.file;
+        Ok(storage.stamp(&self.path)?.is_some_and(|stamp| stamp.file == ours))
+    }
+
+    /// Names us in the file. What an earlier holder left after the first line is not read.
+    fn sign(&mut self) {
+        let text = format!("process {} since {:.0}\n", std::process::id(), jiff::Timestamp::now());
+        if let Err(error) = disk::write_all_at(self.file.as_mut(), text.as_bytes(), 0) {
+            log::warn!("{}: {error}: the lock is held, but does not name us", self.path.display());
+        }
     }
 }
 
 /// Waits for the lock on a thread of its own, for the system has no lock with a deadline. When the
 /// deadline has passed nobody listens any more, and a lock that comes later is dropped at once.
-fn wait(file: File, patience: Duration) -> Result<File, Option<io::Error>> {
+fn wait(file: Box<dyn Stored>, patience: Duration) -> io::Result<Option<Box<dyn Stored>>> {
     if patience.is_zero() {
-        return Err(None);
+        return Ok(None);
     }
     log::info!("waiting up to {} s for another process to give the cache directory back", patience.as_secs());
     let (sender, receiver) = mpsc::channel();
@@ -71,24 +100,14 @@ fn wait(file: File, patience: Duration) -> Result<File, Option<io::Error>> {
         let locked = file.lock();
         drop(sender.send(locked.map(|()| file)));
     });
-    match receiver.recv_timeout(patience) {
-        Ok(locked) => locked.map_err(Some),
-        Err(_) => Err(None),
-    }
+    receiver.recv_timeout(patience).ok().transpose()
 }
 
-fn sign(mut file: &File) -> io::Result<()> {
-    let since = jiff::Timestamp::now();
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "process {} since {since:.0}", std::process::id())
-}
-
-fn holder(path: &Path) -> String {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(200).read_to_string(&mut text));
-    match (read, text.trim()) {
-        (Ok(_), signed) if !signed.is_empty() => signed.to_owned(),
+fn holder(storage: &dyn Storage, path: &Path) -> String {
+    let text = storage.read(path).ok().flatten().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    match text.lines().next().map(str::trim) {
+        Some(signed) if !signed.is_empty() => signed.chars().take(200).collect(),
         _ => "a process that left no name".to_owned(),
     }
 }

@@ -25,7 +25,7 @@ const GROUP_MAX_BYTES: usize = 1 << 20;
 type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 
 #[derive(Debug)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Accept { run: Arc<Run>, line: Vec<u8>, reply: Reply<Accepted> },
     Seal { now: i64, limit: usize, choice: Choice, reply: Reply<Sealed> },
     Unseal { keys: Vec<RunKey>, in_doubt: bool, reply: Reply<()> },
@@ -71,8 +71,9 @@ impl Group {
     }
 }
 
+/// What the owning thread has: both files, and what they say.
 #[derive(Debug)]
-pub(super) struct Owner {
+pub(crate) struct Owner {
     state: State,
     journal: Journal,
     cache: WorkflowCache,
@@ -88,14 +89,14 @@ pub(super) struct Owner {
     journaled: usize,
     news: Arc<Notify>,
     storage: Arc<dyn Storage>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Owner {
     pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
         let Options { files, reruns, lock_patience, birth, compact_at_bytes, storage } = options;
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
-        let lock = Lock::take(&files.lock, lock_patience)?;
+        let lock = Lock::take(storage.as_ref(), &files.lock, lock_patience)?;
         let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
             recover::recover(&storage, &files, birth)?;
         let mut owner = Self {
@@ -111,7 +112,7 @@ impl Owner {
             journaled,
             news,
             storage,
-            _lock: lock,
+            lock,
         };
         if must_rewrite {
             owner.rewrite_journal().map_err(|source| FileError::io(&files.journal, source))?;
@@ -119,29 +120,34 @@ impl Owner {
         Ok(owner)
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         Standing { known: self.cache.len(), pending: self.state.pending_len() }
     }
 
-    pub(super) fn open_batch(&self) -> Option<Batch> {
+    pub(crate) fn open_batch(&self) -> Option<Batch> {
         self.state.batch().cloned()
     }
 
-    /// Works until the last handle is dropped.
+    /// Works until the last handle is dropped, and leaves the files as at a clean stop.
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         while let Ok(first) = inbox.recv() {
-            let mut group = Group::default();
-            self.take(first, &mut group);
-            while group.lines.len() < GROUP_MAX_BYTES && !group.changes_batch {
-                match inbox.try_recv() {
-                    Ok(command) => self.take(command, &mut group),
-                    Err(_) => break,
-                }
-            }
-            self.commit(group);
-            self.compact_if_due();
+            self.turn(first, inbox);
         }
         self.close();
+    }
+
+    /// Takes what waits at this moment, in one group, and answers.
+    pub(crate) fn turn(&mut self, first: Command, inbox: &mpsc::Receiver<Command>) {
+        let mut group = Group::default();
+        self.take(first, &mut group);
+        while group.lines.len() < GROUP_MAX_BYTES && !group.changes_batch {
+            match inbox.try_recv() {
+                Ok(command) => self.take(command, &mut group),
+                Err(_) => break,
+            }
+        }
+        self.commit(group);
+        self.compact_if_due();
     }
 
     fn take(&mut self, command: Command, group: &mut Group) {
@@ -251,12 +257,15 @@ impl Owner {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if !self.journal.is_usable() {
             log::warn!("going on with a new journal file");
+            self.lock.keep(self.storage.as_ref()).map_err(io::Error::other)?;
             self.rewrite_journal()?;
         }
         self.journal.append(lines)
     }
 
+    /// A new journal no longer tells what is settled, so the cache must be there to tell it.
     fn rewrite_journal(&mut self) -> io::Result<()> {
+        self.cache.notice_changes().map_err(|error| io::Error::other(explain(&error)))?;
         let records = self.state.records(self.now, self.cache.len());
         let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
         self.journal.rewrite(&lines)?;
@@ -280,7 +289,7 @@ impl Owner {
     }
 
     /// Leaves a journal that says by itself that its last batch is settled, should the cache be lost.
-    fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if self.is_last_batch_bare && self.state.batch().is_none() && self.journal.is_usable() {
             let record = Record::Seal { at: self.now.unwrap_or(0), sent: self.cache.len(), slots: Vec::new() };
             if let Err(error) = self.write(&record.line()) {

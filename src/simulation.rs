@@ -1,0 +1,15 @@
+//! The whole house in a world that is simulated to the last byte: disk, intake, clocks.
+//!
+//! Ledger and delivery are the real ones, down to the text of their files; only what is outside is made here. Nothing
+//! runs at its own time, so that whatever happens can happen again: one thread, no sleep, all chance from a seed.
+
+mod disk;
+mod house;
+mod intake;
+mod model;
+
+mod campaign;
+mod crashes;
+mod faults;
+
+pub(crate) use disk::SimDisk;

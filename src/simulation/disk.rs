@@ -1,0 +1,516 @@
+//! A disk in memory that tells what was written from what is durable, and fails or loses its power where it is told to.
+//!
+//! Its rules: a write is durable once its file has been synced after it, a create or a rename once its folder has. Of what
+//! is not durable, any part may be left after a crash. A rename happens or does not. After a failed sync nothing that
+//! was written to that file since the sync before is ever known to be durable, whatever later syncs say; until a crash
+//! it can be read all the same, as from a page cache.
+
+use crate::ledger::{Stamp, Storage, Stored};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+type Names = BTreeMap<PathBuf, usize>;
+
+/// What is left after a crash: each file by its name.
+pub(super) type Image = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Changes of names that a crash can lose, one by one; more of them at once are not told apart.
+const MOVES_MAX: usize = 6;
+
+/// The disk. Its clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SimDisk(Arc<Mutex<World>>);
+
+#[derive(Debug, Default)]
+struct World {
+    files: Vec<Node>,
+    names: Names,
+    durable_names: Names,
+    /// Changes of names since the folder was last synced.
+    moves: Vec<Move>,
+    locked: HashSet<usize>,
+    /// Changes so far, each of which can be the last one before a crash.
+    operations: usize,
+    syncs: usize,
+    crash_after: Option<usize>,
+    fault: Option<Fault>,
+    write_max_bytes: Option<usize>,
+    fails_reads: bool,
+    ticks: i64,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    visible: Vec<u8>,
+    synced: Vec<u8>,
+    /// Whether a sync of it has failed.
+    is_doubtful: bool,
+    modified: i64,
+}
+
+#[derive(Debug, Clone)]
+struct Move {
+    from: Option<PathBuf>,
+    name: PathBuf,
+    file: usize,
+    /// Whether a sync of its folder has failed.
+    is_doubtful: bool,
+}
+
+/// A change that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Which one, counted from 1.
+    pub(super) at: usize,
+    /// What the system says. A full disk fails what needs room; another error, everything.
+    pub(super) error: io::ErrorKind,
+    /// Whether the changes after it fail too, until the disk is mended.
+    pub(super) is_lasting: bool,
+}
+
+/// What becomes of a file's bytes that were not synced.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rest {
+    Lost,
+    Kept,
+    /// The bytes before this one are there; behind them is what was there before, or zeros.
+    Head {
+        at: usize,
+        is_filled: bool,
+    },
+    /// The bytes from this one on are there, those before it are not.
+    Tail {
+        at: usize,
+    },
+}
+
+/// The power went.
+struct Crash;
+
+/// Does something until it is done or the disk crashes.
+pub(super) fn until_crash<T>(work: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => Some(done),
+        Err(crash) if crash.is::<Crash>() => None,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Ends everything, here and now.
+pub(super) fn crash() -> ! {
+    resume_unwind(Box::new(Crash))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Create,
+    Write,
+    Sync,
+    Name,
+}
+
+impl Fault {
+    fn hits(self, change: Change, operation: usize) -> bool {
+        let needs_room = matches!(change, Change::Create | Change::Write | Change::Sync);
+        let is_hit = self.error != io::ErrorKind::StorageFull || needs_room || !self.is_lasting;
+        is_hit && (operation == self.at || self.is_lasting && operation > self.at)
+    }
+}
+
+impl Node {
+    /// What of the file is left after a crash.
+    fn left(&self, rest: Rest) -> Vec<u8> {
+        let (old, new) = (&self.synced, &self.visible);
+        match rest {
+            Rest::Lost => old.clone(),
+            Rest::Kept => new.clone(),
+            Rest::Head { at, is_filled: false } => [&new[..at], old.get(at..).unwrap_or_default()].concat(),
+            Rest::Head { at, is_filled: true } => [&new[..at], &vec![0; new.len() - at]].concat(),
+            Rest::Tail { at } => {
+                let mut left = old.clone();
+                left.resize(at, 0);
+                left.extend_from_slice(&new[at..]);
+                left
+            }
+        }
+    }
+
+    /// The bytes at which the unsynced part can be torn.
+    fn tears(&self) -> std::ops::RangeInclusive<usize> {
+        let same = self.synced.iter().zip(&self.visible).take_while(|(old, new)| old == new).count();
+        same..=self.visible.len()
+    }
+
+    fn rests(&self, is_every_byte: bool) -> Vec<Rest> {
+        let (first, last) = self.tears().into_inner();
+        let tears: Vec<usize> =
+            if is_every_byte { (first..=last).collect() } else { vec![first, usize::midpoint(first, last), last] };
+        let torn = tears.into_iter().flat_map(|at| {
+            [Rest::Head { at, is_filled: false }, Rest::Head { at, is_filled: true }, Rest::Tail { at }]
+        });
+        [Rest::Lost, Rest::Kept].into_iter().chain(torn).collect()
+    }
+}
+
+impl World {
+    /// The names after a crash that left those changes whose bit is set.
+    fn names_left(&self, kept: usize) -> Names {
+        let mut names = self.durable_names.clone();
+        for (_, change) in self.moves.iter().enumerate().filter(|(bit, _)| kept >> bit & 1 == 1) {
+            change.apply(&mut names);
+        }
+        names
+    }
+
+    fn is_dirty(&self, file: usize) -> bool {
+        self.files[file].visible != self.files[file].synced
+    }
+
+    fn image(&self, names: &Names, rest: impl Fn(usize) -> Rest) -> Image {
+        let left = |file: usize| self.files[file].left(if self.is_dirty(file) { rest(file) } else { Rest::Kept });
+        names.iter().map(|(name, file)| (name.clone(), left(*file))).collect()
+    }
+
+    fn choices_of_names(&self) -> usize {
+        1 << self.moves.len().min(MOVES_MAX)
+    }
+}
+
+impl Move {
+    fn apply(&self, names: &mut Names) {
+        if let Some(from) = &self.from
+            && names.get(from) == Some(&self.file)
+        {
+            names.remove(from);
+        }
+        names.insert(self.name.clone(), self.file);
+    }
+}
+
+impl SimDisk {
+    /// A disk that holds just this, durably.
+    pub(super) fn of(image: &Image) -> Self {
+        let disk = Self::default();
+        for (name, bytes) in image {
+            disk.put(name, bytes);
+        }
+        disk
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    /// Somebody else puts a whole new file in the place of whatever had the name, durably.
+    pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut world = self.world();
+        world.ticks += 1;
+        let modified = world.ticks;
+        world.files.push(Node { visible: bytes.to_vec(), synced: bytes.to_vec(), is_doubtful: false, modified });
+        let file = world.files.len() - 1;
+        world.names.insert(path.to_owned(), file);
+        world.durable_names.insert(path.to_owned(), file);
+    }
+
+    /// Somebody else changes a file where it stands, durably.
+    pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut world = self.world();
+        world.ticks += 1;
+        let (file, modified) = (world.names[path], world.ticks);
+        let node = &mut world.files[file];
+        change(&mut node.visible);
+        node.synced.clone_from(&node.visible);
+        node.modified = modified;
+    }
+
+    /// Somebody else removes a file, durably.
+    pub(crate) fn remove(&self, path: &Path) {
+        let mut world = self.world();
+        world.names.remove(path);
+        world.durable_names.remove(path);
+        world.moves.retain(|change| change.name != path);
+    }
+
+    /// What a reader sees.
+    pub(crate) fn text(&self, path: &Path) -> Option<Vec<u8>> {
+        let world = self.world();
+        world.names.get(path).map(|file| world.files[*file].visible.clone())
+    }
+
+    /// Everything that a reader sees.
+    pub(super) fn seen(&self) -> Image {
+        let world = self.world();
+        world.image(&world.names, |_| Rest::Kept)
+    }
+
+    /// How many changes there have been.
+    pub(crate) fn operations(&self) -> usize {
+        self.world().operations
+    }
+
+    /// How many syncs there have been, of files and folders.
+    pub(crate) fn syncs(&self) -> usize {
+        self.world().syncs
+    }
+
+    /// Loses power right after so many changes.
+    pub(super) fn crash_after(&self, operations: usize) {
+        self.world().crash_after = Some(operations);
+    }
+
+    /// Fails.
+    pub(super) fn fail(&self, fault: Fault) {
+        self.world().fault = Some(fault);
+    }
+
+    /// Fails the `nth` change from now on, or that and all after it.
+    pub(crate) fn fail_next(&self, nth: usize, error: io::ErrorKind, is_lasting: bool) {
+        let at = self.operations() + nth;
+        self.fail(Fault { at, error, is_lasting });
+    }
+
+    /// Takes no more than so many bytes in one write.
+    pub(super) fn write_at_most(&self, bytes: usize) {
+        self.world().write_max_bytes = Some(bytes);
+    }
+
+    /// Whether reads fail.
+    pub(crate) fn fail_reads(&self, fails: bool) {
+        self.world().fails_reads = fails;
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.world().fault.is_some()
+    }
+
+    /// Works again. What a failed sync left in doubt stays so.
+    pub(crate) fn mend(&self) {
+        self.world().fault = None;
+    }
+
+    /// Everything that can be left after a crash at this moment: torn at every byte, or at a few.
+    pub(super) fn images(&self, is_every_byte: bool) -> BTreeSet<Image> {
+        let world = self.world();
+        let mut images = BTreeSet::new();
+        for kept in 0..world.choices_of_names() {
+            let names = world.names_left(kept);
+            let dirty: BTreeSet<usize> = names.values().copied().filter(|file| world.is_dirty(*file)).collect();
+            for others in [Rest::Lost, Rest::Kept] {
+                images.insert(world.image(&names, |_| others));
+                for torn in &dirty {
+                    let rests = world.files[*torn].rests(is_every_byte);
+                    images.extend(
+                        rests
+                            .into_iter()
+                            .map(|rest| world.image(&names, |file| if file == *torn { rest } else { others })),
+                    );
+                }
+            }
+        }
+        images
+    }
+
+    /// Something that can be left after a crash at this moment.
+    pub(super) fn any_image(&self, random: &mut fastrand::Rng) -> Image {
+        let world = self.world();
+        let names = world.names_left(random.usize(0..world.choices_of_names()));
+        let rests: Vec<Rest> = world
+            .files
+            .iter()
+            .map(|node| {
+                let at = random.usize(node.tears());
+                match random.u8(0..6) {
+                    0 => Rest::Lost,
+                    1 | 2 => Rest::Kept,
+                    3 => Rest::Head { at, is_filled: false },
+                    4 => Rest::Head { at, is_filled: true },
+                    _ => Rest::Tail { at },
+                }
+            })
+            .collect();
+        world.image(&names, |file| rests[file])
+    }
+
+    /// Makes a change, unless it is to fail, and crashes if it is the last one.
+    fn change<T>(
+        &self,
+        change: Change,
+        apply: impl FnOnce(&mut World) -> T,
+        fail: impl FnOnce(&mut World),
+    ) -> io::Result<T> {
+        let mut world = self.world();
+        world.operations += 1;
+        world.ticks += 1;
+        let operation = world.operations;
+        let error = world.fault.filter(|fault| fault.hits(change, operation)).map(|fault| fault.error);
+        let result = match error {
+            Some(error) => {
+                fail(&mut world);
+                Err(error.into())
+            }
+            None => Ok(apply(&mut world)),
+        };
+        let is_last = world.crash_after == Some(operation);
+        drop(world);
+        if is_last {
+            crash();
+        }
+        result
+    }
+
+    fn file(&self, file: usize) -> Box<dyn Stored> {
+        Box::new(SimFile { disk: self.clone(), file, has_lock: Mutex::new(false) })
+    }
+}
+
+impl Storage for SimDisk {
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        if self.world().fails_reads {
+            return Err(io::Error::other("the disk cannot be read"));
+        }
+        Ok(self.text(path))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Stored>> {
+        let create = |world: &mut World| {
+            let modified = world.ticks;
+            if let Some(file) = world.names.get(path).copied() {
+                world.files[file].visible.clear();
+                world.files[file].modified = modified;
+                return file;
+            }
+            world.files.push(Node { modified, ..Node::default() });
+            let file = world.files.len() - 1;
+            world.names.insert(path.to_owned(), file);
+            world.moves.push(Move { from: None, name: path.to_owned(), file, is_doubtful: false });
+            file
+        };
+        self.change(Change::Create, create, |_| ()).map(|file| self.file(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Option<Box<dyn Stored>>> {
+        let file = self.world().names.get(path).copied();
+        Ok(file.map(|file| self.file(file)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let rename = |world: &mut World| {
+            let file = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+            let change = Move { from: Some(from.to_owned()), name: to.to_owned(), file, is_doubtful: false };
+            change.apply(&mut world.names);
+            world.moves.push(change);
+            Ok(())
+        };
+        self.change(Change::Name, rename, |_| ())?
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        let sync = |world: &mut World| {
+            world.syncs += 1;
+            let (doubtful, sure): (Vec<Move>, Vec<Move>) =
+                std::mem::take(&mut world.moves).into_iter().partition(|change| change.is_doubtful);
+            for change in &sure {
+                change.apply(&mut world.durable_names);
+            }
+            let is_superseded = |doubtful: &Move| sure.iter().any(|change| change.name == doubtful.name);
+            world.moves = doubtful.into_iter().filter(|change| !is_superseded(change)).collect();
+        };
+        let fail = |world: &mut World| world.moves.iter_mut().for_each(|change| change.is_doubtful = true);
+        self.change(Change::Sync, sync, fail)
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
+        let world = self.world();
+        Ok(world.names.get(path).map(|file| stamp(&world, *file)))
+    }
+}
+
+fn stamp(world: &World, file: usize) -> Stamp {
+    let node = &world.files[file];
+    Stamp { file: (0, file as u64), len: node.visible.len() as u64, modified: (node.modified, 0) }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    file: usize,
+    has_lock: Mutex<bool>,
+}
+
+impl SimFile {
+    fn put(&self, world: &mut World, bytes: &[u8], at: usize) {
+        let modified = world.ticks;
+        let node = &mut world.files[self.file];
+        let end = at + bytes.len();
+        if node.visible.len() < end {
+            node.visible.resize(end, 0);
+        }
+        node.visible[at..end].copy_from_slice(bytes);
+        node.modified = modified;
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        if *self.has_lock.lock().unwrap() {
+            self.disk.world().locked.remove(&self.file);
+        }
+    }
+}
+
+impl Stored for SimFile {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let at = usize::try_from(offset).unwrap();
+        let taken = &bytes[..bytes.len().min(self.disk.world().write_max_bytes.unwrap_or(usize::MAX))];
+        let write = |world: &mut World| {
+            self.put(world, taken, at);
+            taken.len()
+        };
+        self.disk.change(Change::Write, write, |world| self.put(world, &taken[..taken.len() / 2], at))
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let world = self.disk.world();
+        if world.fails_reads {
+            return Err(io::Error::other("the disk cannot be read"));
+        }
+        let bytes = world.files[self.file].visible.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+        let read = bytes.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&bytes[..read]);
+        Ok(read)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let sync = |world: &mut World| {
+            world.syncs += 1;
+            let node = &mut world.files[self.file];
+            if !node.is_doubtful {
+                node.synced.clone_from(&node.visible);
+            }
+        };
+        self.disk.change(Change::Sync, sync, |world| world.files[self.file].is_doubtful = true)
+    }
+
+    fn stamp(&self) -> io::Result<Stamp> {
+        Ok(stamp(&self.disk.world(), self.file))
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        let is_free = self.disk.world().locked.insert(self.file);
+        *self.has_lock.lock().unwrap() |= is_free;
+        Ok(is_free)
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        Err(io::Error::other("nobody waits for a lock in a simulation"))
+    }
+}

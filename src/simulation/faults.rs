@@ -1,0 +1,67 @@
+//! Every change of the disk in every workload fails, in each way, once or until the disk is mended; and after that the power
+//! goes.
+
+use super::{
+    crashes::{self, Workload},
+    disk::Fault,
+    model::World,
+};
+use std::io::ErrorKind;
+
+/// Plays a workload in which one change fails, with a crash after so many changes, if any.
+fn play(workload: &Workload, fault: Fault, crash_after: Option<usize>) -> (World, bool) {
+    let mut world = World::new(workload.settings, &workload.start);
+    world.house.disk.fail(fault);
+    if let Some(point) = crash_after {
+        world.house.disk.crash_after(point);
+    }
+    let is_done = world.play(&workload.acts).is_some();
+    (world, is_done)
+}
+
+fn faults(points: usize) -> impl Iterator<Item = Fault> {
+    (1..=points).flat_map(|at| {
+        [ErrorKind::StorageFull, ErrorKind::Other, ErrorKind::ReadOnlyFilesystem]
+            .into_iter()
+            .flat_map(move |error| [false, true].into_iter().map(move |is_lasting| Fault { at, error, is_lasting }))
+    })
+}
+
+#[test]
+fn whatever_change_fails_nothing_is_lost_or_counted_twice() {
+    let mut tried = 0;
+    for (name, workload) in crashes::all() {
+        for fault in faults(workload.whole().house.disk.operations()) {
+            println!("{name}: {fault:?}");
+            let (mut world, _) = play(&workload, fault, None);
+            for image in world.house.disk.images(false) {
+                world.after_crash(&image).start_and_check();
+                tried += 1;
+            }
+            world.check();
+            tried += 1;
+        }
+    }
+    println!("{tried} ends");
+}
+
+#[test]
+fn whatever_change_fails_a_crash_after_it_loses_nothing() {
+    let mut tried = 0;
+    for (name, workload) in crashes::all() {
+        for fault in faults(workload.whole().house.disk.operations()).filter(|fault| fault.error == ErrorKind::Other) {
+            for point in fault.at.. {
+                let (world, is_done) = play(&workload, fault, Some(point));
+                if is_done {
+                    break;
+                }
+                println!("{name}: {fault:?}, then a crash after change {point}");
+                for image in world.house.disk.images(false) {
+                    world.after_crash(&image).start_and_check();
+                    tried += 1;
+                }
+            }
+        }
+    }
+    println!("{tried} crashes");
+}

@@ -1,0 +1,395 @@
+//! What must be true, whatever happens: a model of what the answers have promised, and the acts that put it to the test.
+
+use super::{
+    disk::{Image, SimDisk},
+    house::{House, START, Settings, files},
+    intake::{Fate, SimIntake, TOTAL},
+};
+use crate::{
+    delivery::Step,
+    event::RunKey,
+    explain::explain,
+    ledger::{Accepted, FileError, OpenError, Reruns, Unavailable},
+    metrics::{Run, TagSet},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+const DURATION_TOTAL: &str = "github.actions.workflow_run.duration_second_total";
+
+/// More steps than any backlog here takes.
+const STEPS_MAX: usize = 2_000;
+
+/// The tag sets of the runs, by their IDs.
+const WORKFLOWS: [&str; 4] = ["workflow_name:ci", "workflow_name:docs", "workflow_name:nightly", super::intake::POISON];
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+pub(super) enum Act {
+    /// Deliveries come in at the same moment.
+    Deliver(Vec<RunKey>),
+    /// The delivery goes on until it has to wait.
+    Go,
+    /// It does one thing.
+    Step,
+    /// Time passes, in seconds.
+    Pass(u64),
+    /// Somebody sets the local clock.
+    StepClock(i64),
+    /// This becomes of the next tries.
+    Fates(Vec<Fate>),
+    /// Whether Datadog refuses what is poisoned.
+    Poison(bool),
+    /// The largest payload that gets through.
+    LargestPayload(Option<usize>),
+    /// What was on its way lands.
+    Land,
+    /// A clean stop, and a start.
+    Restart,
+    /// A change of the disk fails: which one from now, how, and whether those after it do too.
+    Fail(usize, io::ErrorKind, bool),
+    /// The disk works again.
+    Mend,
+    /// The power goes after so many changes of the disk from now.
+    CrashAfter(usize),
+}
+
+pub(super) fn deliver(keys: &[&str]) -> Act {
+    Act::Deliver(keys.iter().map(|text| key(text)).collect())
+}
+
+/// What the answers so far say of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Nobody was told that it is recorded, but it may be.
+    Unsure,
+    /// Somebody was told so.
+    Recorded,
+}
+
+/// A house, and what must be true of it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) house: House,
+    pub(super) settings: Settings,
+    pub(super) random: fastrand::Rng,
+    runs: BTreeMap<RunKey, Known>,
+    /// The IDs that were in the cache when a mark was answered, in their order.
+    marked: Vec<String>,
+    /// Whether a batch can have become too old to be repeated.
+    pub(super) is_slow: bool,
+    has_crashed: bool,
+    /// How many answers have been given so far.
+    pub(super) answers: usize,
+}
+
+fn key(text: &str) -> RunKey {
+    text.parse().unwrap()
+}
+
+fn workflow(key: RunKey) -> &'static str {
+    WORKFLOWS[usize::try_from(key.id.0 % 4).unwrap()]
+}
+
+fn is_poisoned(key: RunKey) -> bool {
+    workflow(key) == super::intake::POISON
+}
+
+fn duration_s(key: RunKey) -> u32 {
+    u32::try_from(key.id.0 % 90).unwrap() + 1
+}
+
+impl World {
+    pub(super) fn new(settings: Settings, start: &Image) -> Self {
+        let mut house = House::new(settings);
+        house.disk = SimDisk::of(start);
+        Self {
+            settings,
+            random: fastrand::Rng::with_seed(1),
+            runs: BTreeMap::new(),
+            marked: house.sent().unwrap_or_default(),
+            house,
+            is_slow: false,
+            has_crashed: false,
+            answers: 0,
+        }
+    }
+
+    /// The same world at the next start after a crash that left this.
+    pub(super) fn after_crash(&self, image: &Image) -> Self {
+        let mut house = House::new(self.settings);
+        house.intake = SimIntake::of(self.house.intake.with(|state| state.clone()));
+        let mut world = Self {
+            house,
+            settings: self.settings,
+            random: self.random.clone(),
+            runs: self.runs.clone(),
+            marked: self.marked.clone(),
+            is_slow: self.is_slow,
+            has_crashed: true,
+            answers: self.answers,
+        };
+        world.crash_to(image);
+        world
+    }
+
+    pub(super) fn crash_to(&mut self, image: &Image) {
+        self.has_crashed = true;
+        self.house.crash_to(image);
+        self.house.intake.with(|state| {
+            state.fates.clear();
+            state.doubt_recent();
+        });
+    }
+
+    /// Plays acts until the end, or until the disk crashes, which gives `None`.
+    pub(super) fn play(&mut self, acts: &[Act]) -> Option<()> {
+        self.start()?;
+        acts.iter().try_for_each(|act| self.act(act))
+    }
+
+    /// Starts the process. No crash may look like damage; a disk that fails is mended first.
+    pub(super) fn start(&mut self) -> Option<()> {
+        loop {
+            match self.house.open()? {
+                Ok(()) => return Some(()),
+                Err(OpenError::File(FileError::Damaged { path, offset, what })) => {
+                    panic!("refused to start: {} at {offset}: {what}", path.display())
+                }
+                Err(error) if !self.house.disk.is_failing() => panic!("refused to start: {}", explain(&error)),
+                Err(_) => self.house.disk.mend(),
+            }
+        }
+    }
+
+    /// A start after a crash, and everything that must hold then and later.
+    pub(super) fn start_and_check(mut self) {
+        let checked = self.start().and_then(|()| self.check_start()).and_then(|()| self.check());
+        checked.expect("nothing crashes by itself");
+    }
+
+    /// Loses power, and starts again, until a start gets through.
+    pub(super) fn crash_anyhow(&mut self, random: &mut fastrand::Rng) {
+        loop {
+            let image = self.house.disk.any_image(random);
+            self.crash_to(&image);
+            if random.u8(0..4) == 0 {
+                self.house.disk.crash_after(random.usize(1..8));
+            }
+            if self.start().and_then(|()| self.check_start()).is_some() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn act(&mut self, act: &Act) -> Option<()> {
+        match act {
+            Act::Deliver(keys) => self.deliver(keys),
+            Act::Go => self.go(),
+            Act::Step => self.step().map(|_| ()),
+            Act::Pass(seconds) => Some(self.house.pass(*seconds)),
+            Act::StepClock(seconds) => Some(self.house.step_clock(*seconds)),
+            Act::Fates(fates) => Some(self.house.intake.with(|state| state.fates.extend(fates))),
+            Act::Poison(is_on) => Some(self.house.intake.with(|state| state.is_poisonable = *is_on)),
+            Act::LargestPayload(most) => Some(self.house.intake.with(|state| state.payload_max_bytes = *most)),
+            Act::Land => Some(self.house.intake.with(|state| state.land_late(&mut self.random))),
+            Act::Restart => {
+                self.house.close()?;
+                self.start()
+            }
+            Act::Fail(nth, error, is_lasting) => Some(self.house.disk.fail_next(*nth, *error, *is_lasting)),
+            Act::Mend => Some(self.house.disk.mend()),
+            Act::CrashAfter(changes) => Some(self.house.disk.crash_after(self.house.disk.operations() + changes)),
+        }
+    }
+
+    fn run(&self, key: RunKey) -> Run {
+        let now = self.house.intake.with(|state| state.now);
+        let end = match key.id.0 % 11 {
+            0 => now - 90_000,
+            1 => now + 90_000,
+            late => now - i64::try_from(late).unwrap() * 40,
+        };
+        let tags = vec!["conclusion:success".to_owned(), workflow(key).to_owned()];
+        let tag_set = Arc::new(TagSet { prefix: "github.actions".to_owned(), tags });
+        Run { key, end, duration_ms: Some(u64::from(duration_s(key)) * 1000), tag_set }
+    }
+
+    /// What stands for a run in the model: where re-runs are dropped, its attempts are one.
+    fn identity(&self, key: RunKey) -> RunKey {
+        match self.settings.reruns {
+            Reruns::Push => key,
+            Reruns::Drop => RunKey { attempt: crate::event::Attempt::FIRST, ..key },
+        }
+    }
+
+    pub(super) fn deliver(&mut self, keys: &[RunKey]) -> Option<()> {
+        let runs = keys.iter().map(|key| self.run(*key)).collect();
+        let answers = self.house.accept(runs);
+        for (index, key) in keys.iter().enumerate() {
+            match &answers {
+                Some(answers) => self.learn(*key, &answers[index]),
+                None => _ = self.runs.entry(self.identity(*key)).or_insert(Known::Unsure),
+            }
+        }
+        answers.map(|_| ())
+    }
+
+    /// Holds an answer against what was promised before.
+    fn learn(&mut self, key: RunKey, answer: &Result<Accepted, Unavailable>) {
+        self.answers += 1;
+        let identity = self.identity(key);
+        let known = self.runs.get(&identity).copied();
+        match (known, answer) {
+            (Some(Known::Recorded), Ok(Accepted::Duplicate)) => {}
+            (Some(Known::Recorded), other) => assert!(is_poisoned(key), "{key} is recorded, and now {other:?}"),
+            (None, Ok(Accepted::Duplicate)) => panic!("{key} never came, and is a duplicate"),
+            (Some(Known::Unsure) | None, _) => {}
+        }
+        let now = if answer.is_ok() { Known::Recorded } else { known.unwrap_or(Known::Unsure) };
+        self.runs.insert(identity, now);
+    }
+
+    fn step(&mut self) -> Option<Step> {
+        let step = self.house.step()?;
+        self.answers += 1;
+        if matches!(step, Step::Pushed { .. }) {
+            self.marked = self.house.sent().expect("a cache that was marked is valid");
+        }
+        if matches!(step, Step::Idle) {
+            self.house.intake.with(super::intake::State::forget_recent);
+        }
+        Some(step)
+    }
+
+    /// Steps until there is nothing to do at once.
+    fn go(&mut self) -> Option<()> {
+        for _ in 0..STEPS_MAX {
+            if matches!(self.step()?, Step::Idle | Step::Wait(_)) {
+                return Some(());
+            }
+        }
+        panic!("the delivery goes on and on");
+    }
+
+    /// Right after a start: what was promised holds, and what was marked was taken.
+    pub(super) fn check_start(&mut self) -> Option<()> {
+        let sent = self.house.sent().expect("after a start the cache is valid");
+        assert!(sent.starts_with(&self.marked), "{:?} were marked, and now {sent:?}", self.marked);
+        for tag in WORKFLOWS {
+            let marked = sent.iter().filter_map(|id| id.parse().ok()).filter(|key| workflow(*key) == tag).count();
+            let stored = self.house.intake.with(|state| state.sum(TOTAL, tag)) as usize;
+            assert!(marked <= stored + self.foreign(tag), "{tag}: {marked} are marked, {stored} were taken");
+        }
+        let recorded: Vec<RunKey> =
+            self.runs.iter().filter(|(_, known)| **known == Known::Recorded).map(|(key, _)| *key).collect();
+        self.deliver(&recorded)
+    }
+
+    /// IDs that stood in the cache before the first start.
+    fn foreign(&self, tag: &str) -> usize {
+        let known = |key: &RunKey| self.runs.contains_key(key);
+        let sent = self.marked.iter().filter_map(|id| id.parse().ok());
+        sent.filter(|key| !known(key) && workflow(*key) == tag).count()
+    }
+
+    /// Everything works again, everything is redelivered, and all of it is sent.
+    pub(super) fn catch_up(&mut self) -> Option<()> {
+        self.house.disk.mend();
+        self.house.intake.with(|state| {
+            state.fates.clear();
+            state.is_poisonable = false;
+            state.payload_max_bytes = None;
+        });
+        if !self.house.is_open() {
+            self.start()?;
+        }
+        let keys: Vec<RunKey> = self.runs.keys().copied().collect();
+        self.deliver(&keys)?;
+        assert!(self.runs.values().all(|known| *known == Known::Recorded), "not everything is accepted");
+        for _ in 0..STEPS_MAX {
+            match self.step()? {
+                Step::Idle => break,
+                Step::Wait(wait) => {
+                    self.house.pass(wait.as_secs() + u64::from(wait > Duration::from_secs(wait.as_secs())))
+                }
+                Step::Moved | Step::Pushed { .. } => {}
+            }
+        }
+        assert_eq!(self.house.standing().pending, 0, "not everything was sent");
+        self.house.intake.with(|state| state.land_late(&mut self.random));
+        Some(())
+    }
+
+    /// Everything is sent: each run was counted once, and is known.
+    pub(super) fn check_end(&mut self) {
+        let rejected = self.house.disk.text(&files().rejected).unwrap_or_default();
+        for line in String::from_utf8(rejected).unwrap().lines() {
+            // A line that a crash has torn tells nothing.
+            if let Ok(line) = serde_json::from_str::<serde_json::Value>(line) {
+                assert!(is_poisoned(key(line["key"].as_str().unwrap())), "rejected: {line}");
+            }
+        }
+        let is_exact = !self.is_slow;
+        self.house.intake.with(|state| {
+            assert!(state.overwritten.is_empty(), "{:#?}", state.overwritten);
+            for tag in WORKFLOWS {
+                let of_tag: Vec<RunKey> = self.runs.keys().copied().filter(|key| workflow(*key) == tag).collect();
+                let (counted, expected) = (state.sum(TOTAL, tag), of_tag.len() as f64);
+                let most = if is_exact { expected } else { expected + state.doubtful(tag) };
+                assert!((expected..=most).contains(&counted), "{tag}: {counted} for {expected} to {most} runs");
+                if counted == expected {
+                    let seconds: u32 = of_tag.iter().map(|key| duration_s(*key)).sum();
+                    assert_eq!(state.sum(DURATION_TOTAL, tag), f64::from(seconds), "{tag}");
+                }
+            }
+        });
+        if is_exact && !self.has_crashed {
+            assert_eq!(self.house.totals().in_doubt, 0);
+        }
+        let sent = self.house.sent().expect("a valid cache");
+        let known: BTreeSet<RunKey> =
+            sent.iter().filter_map(|id| id.parse().ok()).map(|key| self.identity(key)).collect();
+        assert!(
+            self.runs.keys().all(|key| known.contains(key)),
+            "{:?} were sent, {sent:?} are known",
+            self.runs.keys()
+        );
+        assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len(), "{sent:?}");
+        self.check_text();
+    }
+
+    /// The cache is laid out as the plan's program lays it out, once something was marked.
+    fn check_text(&self) {
+        if self.runs.is_empty() {
+            return;
+        }
+        let text = String::from_utf8(self.house.disk.text(&files().cache).unwrap()).unwrap();
+        let sent = serde_json::json!({ "sent": self.house.sent() });
+        let pretty = serde_json::to_string_pretty(&sent).unwrap();
+        let ours = pretty.strip_prefix("{\n").unwrap();
+        assert!(text.starts_with("{\n") && text.ends_with(ours), "{text}");
+    }
+
+    /// Catches up and holds everything against what was promised, also after one more start.
+    pub(super) fn check(&mut self) -> Option<()> {
+        self.catch_up()?;
+        self.check_end();
+        self.house.close()?;
+        let before = self.house.disk.seen();
+        self.start()?;
+        let mut after = self.house.disk.seen();
+        after.extend(before.get(&files().lock).map(|lock| (files().lock, lock.clone())));
+        assert_eq!(after, before, "a start with nothing to mend changes nothing");
+        self.check_start()
+    }
+
+    /// The second it is at Datadog, since the beginning.
+    pub(super) fn passed(&self) -> i64 {
+        self.house.intake.with(|state| state.now) - START
+    }
+}
