@@ -161,6 +161,24 @@ impl WorkflowCache {
         Ok(())
     }
 
+    /// Writes the last IDs once more, as they stand, and makes them durable.
+    ///
+    /// What was read may be in the page cache alone, where the process before us ended after a sync that failed: the next
+    /// sync would not tell. Only its last mark can be among that.
+    pub(super) fn write_last_again(&mut self, ids: usize) -> Result<(), FileError> {
+        let Some(Open { file, stamp, layout: Layout::Ours(_) }) = &mut self.open else {
+            return Ok(());
+        };
+        let written = disk::read_prefix(file.as_ref(), stamp.len).and_then(|bytes| {
+            let from = layout::start_of_last(&bytes, ids);
+            disk::write_all_at(file.as_mut(), bytes.get(from..).unwrap_or_default(), from as u64)?;
+            file.sync()?;
+            *stamp = file.stamp()?;
+            Ok(())
+        });
+        written.map_err(|source| self.io(source))
+    }
+
     /// Takes over what someone else made of the file since our last write.
     pub(super) fn notice_changes(&mut self) -> Result<(), FileError> {
         let Some(open) = &self.open else {

@@ -35,11 +35,17 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// As the file system says.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
 
-    /// A new, empty file in place of whatever was there, readable by its owner alone.
+    /// A new, empty file, readable by its owner alone, where there is none.
     ///
     /// # Errors
     /// As the file system says.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Stored>>;
+
+    /// Takes a name away, if it is there.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// A file that exists, or `None` if there is none.
     ///
@@ -149,10 +155,20 @@ pub(super) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::R
     storage.create_dir(dir)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    let mut file = storage.create(Path::new(&beside))?;
-    write_all_at(file.as_mut(), bytes, 0)?;
-    file.sync()?;
-    storage.rename(Path::new(&beside), path)?;
+    let beside = Path::new(&beside);
+    // What an earlier try has left may be a file whose sync failed: it is never written again.
+    storage.remove(beside)?;
+    let write = || -> io::Result<_> {
+        let mut file = storage.create(beside)?;
+        write_all_at(file.as_mut(), bytes, 0)?;
+        file.sync()?;
+        storage.rename(beside, path)?;
+        Ok(file)
+    };
+    let file = write().inspect_err(|_| {
+        // Where the disk is full, its room is needed. If it stays, the next try removes it.
+        drop(storage.remove(beside));
+    })?;
     storage.sync_dir(dir)?;
     Ok(file)
 }
@@ -198,8 +214,12 @@ impl Storage for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Stored>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        options.read(true).write(true).create_new(true).mode(0o600);
         Ok(Box::new(options.open(path)?))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if_found(fs::remove_file(path)).map(|_| ())
     }
 
     fn open(&self, path: &Path) -> io::Result<Option<Box<dyn Stored>>> {

@@ -94,6 +94,10 @@ impl Storage for FaultyDisk {
         RealDisk.create(path).map(|file| self.file(path, file))
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Option<Box<dyn Stored>>> {
         Ok(RealDisk.open(path)?.map(|file| self.file(path, file)))
     }

@@ -65,6 +65,8 @@ pub(super) struct Contents {
     pub(super) records: Vec<(usize, Record)>,
     /// How many groups those are.
     pub(super) groups: u64,
+    /// Where the last of them begins.
+    last: usize,
     /// Where the whole groups end.
     pub(super) end: usize,
 }
@@ -78,7 +80,7 @@ pub(super) struct Damage {
 
 /// Reads the whole groups of a journal. What follows `end` is the broken rest, if any: no whole group is in it.
 pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Damage> {
-    let mut contents = Contents { records: Vec::new(), groups: 0, end: 0 };
+    let mut contents = Contents { records: Vec::new(), groups: 0, last: 0, end: 0 };
     while let Some((group, lines, len)) = decode(bytes.get(contents.end..).unwrap_or_default()) {
         if group != contents.groups + 1 {
             return Err(Damage { offset: contents.end, what: "a group out of sequence" });
@@ -89,6 +91,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Damage> {
             contents.records.push((contents.end, record));
         }
         contents.groups = group;
+        contents.last = contents.end;
         contents.end += len;
     }
     let rest = bytes.get(contents.end..).unwrap_or_default();
@@ -144,14 +147,21 @@ impl Journal {
         Self { storage, path: path.to_owned(), open: None, groups: 0 }
     }
 
-    /// Goes on with the file that `contents` was read from, to its last byte.
-    pub(super) fn resume(storage: Arc<dyn Storage>, path: &Path, contents: &Contents) -> io::Result<Self> {
-        let mut open = None;
-        if let Some(mut file) = storage.open(path)? {
-            // What was read may be in the page cache alone: the process before us may have ended before its sync.
-            file.sync()?;
-            open = Some(Open { stamp: file.stamp()?, file });
-        }
+    /// Goes on with the file that `bytes` was read from, after its whole groups.
+    ///
+    /// What was read may be in the page cache alone: the process before us may have ended before its sync, or after one
+    /// that failed, which the next sync would not tell. So the last group is written once more, as it stands.
+    pub(super) fn resume(
+        storage: Arc<dyn Storage>,
+        path: &Path,
+        bytes: &[u8],
+        contents: &Contents,
+    ) -> io::Result<Self> {
+        let mut file = storage.open(path)?.ok_or(io::ErrorKind::NotFound)?;
+        let last = bytes.get(contents.last..contents.end).unwrap_or_default();
+        disk::write_all_at(file.as_mut(), last, contents.last as u64)?;
+        file.sync()?;
+        let open = Some(Open { stamp: file.stamp()?, file });
         Ok(Self { open, groups: contents.groups, ..Self::new(storage, path) })
     }
 

@@ -79,6 +79,13 @@ impl Document {
     }
 }
 
+/// The byte at which the lines of the last `ids` IDs begin, in a text laid out as ours.
+pub(super) fn start_of_last(bytes: &[u8], ids: usize) -> usize {
+    // The two lines after them are the closing brackets, and the comma before them was written with them.
+    let ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
+    ends.map(|(at, _)| at.saturating_sub(1)).nth(ids + 1).unwrap_or(0)
+}
+
 /// What a text holds beside its IDs.
 #[derive(Debug)]
 pub(super) struct Read {
@@ -276,6 +283,17 @@ mod tests {
             text.extend_from_slice(&bytes);
             assert_eq!(text, ours(&all), "split at {split}");
             assert_eq!(read(&text, |_| ()).unwrap().tail, Some(next));
+        }
+    }
+
+    #[test]
+    fn the_last_ids_are_found_with_the_comma_before_them() {
+        let text = ours(&["11", "22", "33"]);
+        let from = |ids| std::str::from_utf8(&text[start_of_last(&text, ids)..]).unwrap();
+        assert_eq!(from(1), ",\n    \"33\"\n  ]\n}");
+        assert_eq!(from(2), ",\n    \"22\",\n    \"33\"\n  ]\n}");
+        for ids in [3, 4, 9] {
+            assert!(from(ids).contains("\"11\""), "{ids}");
         }
     }
 

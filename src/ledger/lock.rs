@@ -48,7 +48,10 @@ impl Lock {
         loop {
             let mut file = match storage.open(path).map_err(io)? {
                 Some(file) => file,
-                None => storage.create(path).map_err(io)?,
+                None => match storage.create(path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                    created => created.map_err(io)?,
+                },
             };
             if !file.try_lock().map_err(io)? {
                 let waited = wait(file, patience.saturating_sub(begun.elapsed())).map_err(io)?;

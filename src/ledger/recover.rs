@@ -43,6 +43,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
     }
     // A create or rename of the process before us may not be durable yet.
     storage.sync_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
+    cache.write_last_again(state.sealed.last().map_or(0, |batch| batch.keys.len()))?;
     let missing: Vec<String> =
         settled(&state, 0).filter(|key| !cache.contains_key(*key)).map(|key| key.to_string()).collect();
     if !missing.is_empty() {
@@ -55,7 +56,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
     state.sealed.clear();
     let (journal, must_rewrite) = match (&bytes, &contents) {
         (Some(bytes), Some(contents)) => {
-            let journal = Journal::resume(Arc::clone(storage), &files.journal, contents);
+            let journal = Journal::resume(Arc::clone(storage), &files.journal, bytes, contents);
             let is_torn = contents.end < bytes.len();
             if is_torn {
                 let path = files.journal.display();

@@ -1,9 +1,9 @@
 //! A disk in memory that tells what was written from what is durable, and fails or loses its power where it is told to.
 //!
-//! Its rules: a write is durable once its file has been synced after it, a create or a rename once its folder has. Of what
-//! is not durable, any part may be left after a crash. A rename happens or does not. After a failed sync nothing that
-//! was written to that file since the sync before is ever known to be durable, whatever later syncs say; until a crash
-//! it can be read all the same, as from a page cache.
+//! Its rules: a write is durable once its file has been synced after it, a create, a rename or a removal once its folder
+//! has. Of what is not durable, any part may be left after a crash; a rename happens or does not. A sync of a file that
+//! fails takes what was written for clean, as a page cache does: it can be read until a crash, and no later sync makes it
+//! durable, unless it was written once more.
 
 use crate::ledger::{Stamp, Storage, Stored};
 use std::{
@@ -48,18 +48,18 @@ struct World {
 struct Node {
     visible: Vec<u8>,
     synced: Vec<u8>,
-    /// Whether a sync of it has failed.
-    is_doubtful: bool,
+    /// Which bytes the next sync makes durable.
+    dirty: Vec<bool>,
     modified: i64,
 }
 
 #[derive(Debug, Clone)]
 struct Move {
+    /// The name that the file had before, if it had one.
     from: Option<PathBuf>,
     name: PathBuf,
-    file: usize,
-    /// Whether a sync of its folder has failed.
-    is_doubtful: bool,
+    /// The file that has the name then; `None` if it was removed.
+    file: Option<usize>,
 }
 
 /// A change that fails.
@@ -176,6 +176,13 @@ impl World {
         names.iter().map(|(name, file)| (name.clone(), left(*file))).collect()
     }
 
+    /// Gives a file a name, or takes it away, for those who look before the folder is synced.
+    fn name(&mut self, from: Option<&Path>, name: &Path, file: Option<usize>) {
+        let change = Move { from: from.map(Path::to_owned), name: name.to_owned(), file };
+        change.apply(&mut self.names);
+        self.moves.push(change);
+    }
+
     fn choices_of_names(&self) -> usize {
         1 << self.moves.len().min(MOVES_MAX)
     }
@@ -183,12 +190,13 @@ impl World {
 
 impl Move {
     fn apply(&self, names: &mut Names) {
-        if let Some(from) = &self.from
-            && names.get(from) == Some(&self.file)
-        {
+        if let Some(from) = self.from.as_ref().filter(|from| names.get(*from).copied() == self.file) {
             names.remove(from);
         }
-        names.insert(self.name.clone(), self.file);
+        match self.file {
+            Some(file) => names.insert(self.name.clone(), file),
+            None => names.remove(&self.name),
+        };
     }
 }
 
@@ -211,7 +219,8 @@ impl SimDisk {
         let mut world = self.world();
         world.ticks += 1;
         let modified = world.ticks;
-        world.files.push(Node { visible: bytes.to_vec(), synced: bytes.to_vec(), is_doubtful: false, modified });
+        let (visible, synced, dirty) = (bytes.to_vec(), bytes.to_vec(), vec![false; bytes.len()]);
+        world.files.push(Node { visible, synced, dirty, modified });
         let file = world.files.len() - 1;
         world.names.insert(path.to_owned(), file);
         world.durable_names.insert(path.to_owned(), file);
@@ -225,11 +234,12 @@ impl SimDisk {
         let node = &mut world.files[file];
         change(&mut node.visible);
         node.synced.clone_from(&node.visible);
+        node.dirty = vec![false; node.visible.len()];
         node.modified = modified;
     }
 
     /// Somebody else removes a file, durably.
-    pub(crate) fn remove(&self, path: &Path) {
+    pub(crate) fn take_away(&self, path: &Path) {
         let mut world = self.world();
         world.names.remove(path);
         world.durable_names.remove(path);
@@ -382,19 +392,22 @@ impl Storage for SimDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Stored>> {
         let create = |world: &mut World| {
-            let modified = world.ticks;
-            if let Some(file) = world.names.get(path).copied() {
-                world.files[file].visible.clear();
-                world.files[file].modified = modified;
-                return file;
+            if world.names.contains_key(path) {
+                return Err(io::ErrorKind::AlreadyExists.into());
             }
-            world.files.push(Node { modified, ..Node::default() });
+            world.files.push(Node { modified: world.ticks, ..Node::default() });
             let file = world.files.len() - 1;
-            world.names.insert(path.to_owned(), file);
-            world.moves.push(Move { from: None, name: path.to_owned(), file, is_doubtful: false });
-            file
+            world.name(None, path, Some(file));
+            Ok(file)
         };
-        self.change(Change::Create, create, |_| ()).map(|file| self.file(file))
+        self.change(Change::Create, create, |_| ())?.map(|file| self.file(file))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if !self.world().names.contains_key(path) {
+            return Ok(());
+        }
+        self.change(Change::Name, |world| world.name(None, path, None), |_| ())
     }
 
     fn open(&self, path: &Path) -> io::Result<Option<Box<dyn Stored>>> {
@@ -405,9 +418,7 @@ impl Storage for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let rename = |world: &mut World| {
             let file = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-            let change = Move { from: Some(from.to_owned()), name: to.to_owned(), file, is_doubtful: false };
-            change.apply(&mut world.names);
-            world.moves.push(change);
+            world.name(Some(from), to, Some(file));
             Ok(())
         };
         self.change(Change::Name, rename, |_| ())?
@@ -416,16 +427,11 @@ impl Storage for SimDisk {
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         let sync = |world: &mut World| {
             world.syncs += 1;
-            let (doubtful, sure): (Vec<Move>, Vec<Move>) =
-                std::mem::take(&mut world.moves).into_iter().partition(|change| change.is_doubtful);
-            for change in &sure {
+            for change in std::mem::take(&mut world.moves) {
                 change.apply(&mut world.durable_names);
             }
-            let is_superseded = |doubtful: &Move| sure.iter().any(|change| change.name == doubtful.name);
-            world.moves = doubtful.into_iter().filter(|change| !is_superseded(change)).collect();
         };
-        let fail = |world: &mut World| world.moves.iter_mut().for_each(|change| change.is_doubtful = true);
-        self.change(Change::Sync, sync, fail)
+        self.change(Change::Sync, sync, |_| ())
     }
 
     fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
@@ -453,8 +459,10 @@ impl SimFile {
         let end = at + bytes.len();
         if node.visible.len() < end {
             node.visible.resize(end, 0);
+            node.dirty.resize(end, true);
         }
         node.visible[at..end].copy_from_slice(bytes);
+        node.dirty[at..end].fill(true);
         node.modified = modified;
     }
 }
@@ -492,12 +500,14 @@ impl Stored for SimFile {
     fn sync(&mut self) -> io::Result<()> {
         let sync = |world: &mut World| {
             world.syncs += 1;
-            let node = &mut world.files[self.file];
-            if !node.is_doubtful {
-                node.synced.clone_from(&node.visible);
+            let Node { visible, synced, dirty, .. } = &mut world.files[self.file];
+            synced.resize(visible.len(), 0);
+            for (at, is_dirty) in dirty.iter_mut().enumerate().filter(|(_, is_dirty)| **is_dirty) {
+                synced[at] = visible[at];
+                *is_dirty = false;
             }
         };
-        self.disk.change(Change::Sync, sync, |world| world.files[self.file].is_doubtful = true)
+        self.disk.change(Change::Sync, sync, |world| world.files[self.file].dirty.fill(false))
     }
 
     fn stamp(&self) -> io::Result<Stamp> {
