@@ -371,6 +371,4 @@ pub(crate) fn key_set<'a>(keys: impl IntoIterator<Item = &'a RunKey>) -> HashSet
 }
 
 #[cfg(test)]
-mod faulty;
-#[cfg(test)]
 mod tests;

@@ -11,5 +11,4 @@ mod model;
 mod campaign;
 mod crashes;
 mod faults;
-
-pub(crate) use disk::SimDisk;
+mod rules;

@@ -69,9 +69,10 @@ impl Lock {
 
     /// Makes sure that the lock is still the one that others meet: one whose file was removed is taken anew.
     pub(super) fn keep(&mut self, storage: &dyn Storage) -> Result<(), LockError> {
-        let is_named = self.is_named(storage).map_err(|source| LockError::Io { path: self.path.clone(), source })?;
-        if !is_named {
+        let io = |source| LockError::Io { path: self.path.clone(), source };
+        if !self.is_named(storage).map_err(io)? {
             log::warn!("{} was removed: taking it anew", self.path.display());
+            storage.create_dir(disk::folder_of(&self.path)).map_err(io)?;
             *self = Self::take(storage, &self.path, Duration::ZERO)?;
         }
         Ok(())

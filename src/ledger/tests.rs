@@ -1,4 +1,4 @@
-use super::{faulty::FaultyDisk, *};
+use super::*;
 use crate::metrics::TagSet;
 use std::{fs, num::NonZeroU32};
 use tempfile::TempDir;
@@ -8,7 +8,6 @@ const LIMIT: usize = 500_000;
 
 struct House {
     dir: TempDir,
-    disk: FaultyDisk,
     reruns: Reruns,
     compact_at_bytes: u64,
 }
@@ -24,7 +23,7 @@ struct Tenant {
 impl House {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, disk: FaultyDisk::default(), reruns: Reruns::Push, compact_at_bytes: 8 << 20 }
+        Self { dir, reruns: Reruns::Push, compact_at_bytes: 8 << 20 }
     }
 
     fn files(&self) -> Files {
@@ -35,7 +34,6 @@ impl House {
         let options = Options {
             lock_patience: Duration::ZERO,
             compact_at_bytes: self.compact_at_bytes,
-            storage: Arc::new(self.disk.clone()),
             ..Options::new(self.files(), self.reruns, NOW - 10_000)
         };
         let Opened { ledger, owner, standing, open_batch, .. } = Ledger::open(options)?;
@@ -134,111 +132,6 @@ async fn a_rerun_is_news_unless_reruns_are_dropped() {
     assert_eq!(tenant.accept("2").await, Accepted::Duplicate);
     let attempt = crate::event::Attempt(NonZeroU32::new(2).unwrap());
     assert_eq!(key("1/attempts/2").attempt, attempt);
-}
-
-#[actix_web::test]
-async fn requests_that_wait_at_the_same_moment_share_one_sync() {
-    let house = House::new();
-    let tenant = house.open();
-    let before = house.disk.syncs();
-    house.disk.hold_syncs(true);
-    let first = tokio::task::spawn_local({
-        let ledger = tenant.ledger.clone();
-        async move { ledger.accept(run("1")).await }
-    });
-    tokio::task::yield_now().await;
-    house.disk.wait_for_a_sync_after(before);
-    let others: Vec<_> = (2..102)
-        .chain([50])
-        .map(|id: u32| {
-            let ledger = tenant.ledger.clone();
-            tokio::task::spawn_local(async move { ledger.accept(run(&id.to_string())).await })
-        })
-        .collect();
-    // A turn of the runtime does not reach all of them.
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
-    house.disk.hold_syncs(false);
-    assert_eq!(first.await.unwrap().unwrap(), Accepted::New);
-    let mut new = 0;
-    for other in others {
-        new += u32::from(other.await.unwrap().unwrap() == Accepted::New);
-    }
-    assert_eq!((new, house.disk.syncs() - before), (100, 2), "one of the twins is a duplicate");
-}
-
-#[actix_web::test]
-async fn a_duplicate_of_a_run_that_is_not_yet_on_disk_shares_the_outcome_of_its_sync() {
-    let house = House::new();
-    let tenant = house.open();
-    let before = house.disk.syncs();
-    house.disk.hold_syncs(true);
-    let spawn = |id: &'static str| {
-        let ledger = tenant.ledger.clone();
-        tokio::task::spawn_local(async move { ledger.accept(run(id)).await })
-    };
-    let first = spawn("1");
-    tokio::task::yield_now().await;
-    house.disk.wait_for_a_sync_after(before);
-    let twins = [spawn("2"), spawn("2")];
-    tokio::task::yield_now().await;
-    // The first group's sync, and that of the group with both twins.
-    house.disk.fail_syncs("journal", 2);
-    house.disk.hold_syncs(false);
-    assert!(first.await.unwrap().is_err());
-    for twin in twins {
-        assert!(twin.await.unwrap().is_err());
-    }
-    assert_eq!(tenant.ledger.standing().await.unwrap().pending, 0);
-    assert_eq!(tenant.accept("2").await, Accepted::New);
-}
-
-#[actix_web::test]
-async fn after_a_failed_sync_or_write_a_new_journal_goes_on_from_what_was_synced() {
-    for torn in [false, true] {
-        let house = House::new();
-        let tenant = house.open();
-        tenant.accept("1").await;
-        let old_file = house.disk.stamp(&house.files().journal).unwrap().unwrap().file;
-        if torn {
-            house.disk.fail_writes_after(20, 1);
-        } else {
-            house.disk.fail_syncs("journal.jsonl", 1);
-        }
-        assert!(tenant.ledger.accept(run("2")).await.is_err());
-        assert_eq!(tenant.accept("3").await, Accepted::New);
-        assert_ne!(house.disk.stamp(&house.files().journal).unwrap().unwrap().file, old_file);
-        let tenant = crash(&house).open();
-        assert_eq!(tenant.standing.pending, 2);
-        assert_eq!(tenant.accept("2").await, Accepted::New);
-        assert_eq!(tenant.accept("3").await, Accepted::Duplicate);
-    }
-}
-
-#[actix_web::test]
-async fn while_the_disk_is_full_nothing_is_accepted_and_it_accepts_again_by_itself() {
-    let house = House::new();
-    let tenant = house.open();
-    tenant.accept("1").await;
-    house.disk.fail_writes_after(0, usize::MAX);
-    for _ in 0..3 {
-        assert!(tenant.ledger.accept(run("2")).await.is_err());
-    }
-    assert_eq!(crash(&house).open().standing.pending, 1);
-    house.disk.mend();
-    assert_eq!(tenant.accept("2").await, Accepted::New);
-    assert_eq!(crash(&house).open().standing.pending, 2);
-}
-
-#[actix_web::test]
-async fn a_deleted_journal_is_made_anew_with_everything_pending() {
-    let house = House::new();
-    let tenant = house.open();
-    tenant.accept("1").await;
-    fs::remove_file(house.files().journal).unwrap();
-    tenant.accept("2").await;
-    assert_eq!(crash(&house).open().standing.pending, 2);
 }
 
 #[actix_web::test]
@@ -434,25 +327,6 @@ async fn compaction_drops_settled_runs_and_keeps_everything_else() {
 }
 
 #[actix_web::test]
-async fn a_failed_mark_goes_to_a_new_file_and_is_on_disk_when_it_is_answered() {
-    let house = House::new();
-    let tenant = house.open();
-    for id in ["1", "2"] {
-        tenant.accept(id).await;
-        house.disk.fail_syncs("sent-workflows.json", 1);
-        tenant.send_all(NOW).await;
-    }
-    assert_eq!(house.cache(), "{\n  \"sent\": [\n    \"1\",\n    \"2\"\n  ]\n}");
-    tenant.accept("3").await;
-    let batch = tenant.seal(NOW).await;
-    house.disk.fail_syncs("sent-workflows", 2);
-    assert!(tenant.ledger.mark(keys_of(&batch.slots)).await.is_err());
-    assert_eq!(tenant.ledger.standing().await.unwrap(), Standing { known: 2, pending: 1 });
-    tenant.ledger.mark(keys_of(&batch.slots)).await.unwrap();
-    assert!(house.cache().contains("\"3\""));
-}
-
-#[actix_web::test]
 async fn one_directory_has_one_live_process_and_beside_it_a_dry_run() {
     let house = House::new();
     let tenant = house.open();
@@ -496,47 +370,4 @@ async fn a_run_that_came_again_is_not_lost_at_a_restart_before_it_is_sealed() {
     tenant.send_all(NOW).await;
     assert_eq!(tenant.accept("1").await, Accepted::New);
     assert_eq!(crash(&house).open().standing, Standing { known: 1, pending: 1 });
-}
-
-#[actix_web::test]
-async fn what_is_read_at_a_start_is_synced_before_it_counts() {
-    let house = House::new();
-    let tenant = house.open();
-    tenant.accept("1").await;
-    tenant.close();
-    for name in ["journal.jsonl", "sent-workflows.json", "directory"] {
-        house.disk.fail_syncs(name, 1);
-        assert!(house.try_open().is_err(), "{name}");
-    }
-    assert_eq!(house.open().standing.pending, 1);
-}
-
-#[actix_web::test]
-async fn a_failed_compaction_costs_nothing() {
-    let mut house = House::new();
-    house.compact_at_bytes = 1_000;
-    let tenant = house.open();
-    for id in 1..10 {
-        tenant.accept(&id.to_string()).await;
-    }
-    // Reopened, the journal is a file that was not made by a compaction of its own.
-    tenant.close();
-    let tenant = house.open();
-    let batch = tenant.seal(NOW).await;
-    house.disk.fail_syncs("journal.jsonl.new", 1);
-    tenant.ledger.mark(keys_of(&batch.slots)).await.unwrap();
-    assert_eq!(tenant.accept("10").await, Accepted::New);
-    assert_eq!(crash(&house).open().standing, Standing { known: 9, pending: 1 });
-}
-
-#[actix_web::test]
-async fn a_new_file_counts_only_once_its_name_is_durable() {
-    let house = House::new();
-    let tenant = house.open();
-    tenant.accept("1").await;
-    fs::remove_file(house.files().journal).unwrap();
-    house.disk.fail_syncs("directory", 1);
-    assert!(tenant.ledger.accept(run("2")).await.is_err());
-    assert_eq!(tenant.accept("2").await, Accepted::New);
-    assert_eq!(crash(&house).open().standing.pending, 2);
 }

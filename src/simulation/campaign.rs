@@ -68,7 +68,8 @@ fn act(random: &mut fastrand::Rng, world: &World) -> Act {
             Act::Fail(random.usize(1..8), error, random.u8(0..3) == 0)
         }
         92..96 => Act::Mend,
-        96..97 => Act::StepClock(random.i64(-100_000..100_000)),
+        96 => Act::StepClock(random.i64(-100_000..100_000)),
+        97 => Act::Kill,
         _ => Act::CrashAfter(random.usize(1..12)),
     }
 }

@@ -24,10 +24,11 @@ const MOVES_MAX: usize = 6;
 
 /// The disk. Its clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SimDisk(Arc<Mutex<World>>);
+pub(super) struct SimDisk(Arc<Mutex<World>>);
 
 #[derive(Debug, Default)]
 struct World {
+    folders: HashSet<PathBuf>,
     files: Vec<Node>,
     names: Names,
     durable_names: Names,
@@ -215,8 +216,9 @@ impl SimDisk {
     }
 
     /// Somebody else puts a whole new file in the place of whatever had the name, durably.
-    pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
+    pub(super) fn put(&self, path: &Path, bytes: &[u8]) {
         let mut world = self.world();
+        world.folders.extend(path.parent().map(Path::to_owned));
         world.ticks += 1;
         let modified = world.ticks;
         let (visible, synced, dirty) = (bytes.to_vec(), bytes.to_vec(), vec![false; bytes.len()]);
@@ -227,7 +229,7 @@ impl SimDisk {
     }
 
     /// Somebody else changes a file where it stands, durably.
-    pub(crate) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut world = self.world();
         world.ticks += 1;
         let (file, modified) = (world.names[path], world.ticks);
@@ -239,15 +241,23 @@ impl SimDisk {
     }
 
     /// Somebody else removes a file, durably.
-    pub(crate) fn take_away(&self, path: &Path) {
+    pub(super) fn take_away(&self, path: &Path) {
         let mut world = self.world();
         world.names.remove(path);
         world.durable_names.remove(path);
         world.moves.retain(|change| change.name != path);
     }
 
+    /// Somebody else removes a folder and all that is in it, durably.
+    pub(super) fn take_away_folder(&self, folder: &Path) {
+        for name in self.seen().keys().filter(|name| name.starts_with(folder)) {
+            self.take_away(name);
+        }
+        self.world().folders.remove(folder);
+    }
+
     /// What a reader sees.
-    pub(crate) fn text(&self, path: &Path) -> Option<Vec<u8>> {
+    pub(super) fn text(&self, path: &Path) -> Option<Vec<u8>> {
         let world = self.world();
         world.names.get(path).map(|file| world.files[*file].visible.clone())
     }
@@ -259,12 +269,12 @@ impl SimDisk {
     }
 
     /// How many changes there have been.
-    pub(crate) fn operations(&self) -> usize {
+    pub(super) fn operations(&self) -> usize {
         self.world().operations
     }
 
     /// How many syncs there have been, of files and folders.
-    pub(crate) fn syncs(&self) -> usize {
+    pub(super) fn syncs(&self) -> usize {
         self.world().syncs
     }
 
@@ -279,7 +289,7 @@ impl SimDisk {
     }
 
     /// Fails the `nth` change from now on, or that and all after it.
-    pub(crate) fn fail_next(&self, nth: usize, error: io::ErrorKind, is_lasting: bool) {
+    pub(super) fn fail_next(&self, nth: usize, error: io::ErrorKind, is_lasting: bool) {
         let at = self.operations() + nth;
         self.fail(Fault { at, error, is_lasting });
     }
@@ -290,7 +300,7 @@ impl SimDisk {
     }
 
     /// Whether reads fail.
-    pub(crate) fn fail_reads(&self, fails: bool) {
+    pub(super) fn fail_reads(&self, fails: bool) {
         self.world().fails_reads = fails;
     }
 
@@ -299,7 +309,7 @@ impl SimDisk {
     }
 
     /// Works again. What a failed sync left in doubt stays so.
-    pub(crate) fn mend(&self) {
+    pub(super) fn mend(&self) {
         self.world().fault = None;
     }
 
@@ -379,7 +389,8 @@ impl SimDisk {
 }
 
 impl Storage for SimDisk {
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.world().folders.insert(dir.to_owned());
         Ok(())
     }
 
@@ -394,6 +405,9 @@ impl Storage for SimDisk {
         let create = |world: &mut World| {
             if world.names.contains_key(path) {
                 return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            if path.parent().is_none_or(|folder| !world.folders.contains(folder)) {
+                return Err(io::ErrorKind::NotFound.into());
             }
             world.files.push(Node { modified: world.ticks, ..Node::default() });
             let file = world.files.len() - 1;

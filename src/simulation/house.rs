@@ -135,12 +135,17 @@ impl House {
         Some(())
     }
 
-    /// The process ends wherever it is, and the disk is left with this.
-    pub(super) fn crash_to(&mut self, image: &Image) {
+    /// The process ends wherever it is.
+    pub(super) fn kill(&mut self) {
         self.inside = None;
-        self.disk = SimDisk::of(image);
         // Another process counts from another moment.
         self.clock.lock().unwrap().monotonic = Duration::from_secs(7);
+    }
+
+    /// And the disk is left with this.
+    pub(super) fn crash_to(&mut self, image: &Image) {
+        self.kill();
+        self.disk = SimDisk::of(image);
     }
 
     /// Lets time pass, here and at Datadog.

@@ -69,6 +69,7 @@ pub(super) struct State {
     pub(super) overwritten: Vec<String>,
     /// Counts that may be stored without an answer that says so, each series-second once.
     doubtful: BTreeMap<(Vec<String>, i64), f64>,
+    pub(super) tries: usize,
     /// What was tried since the sender last had nothing to do.
     recent: Vec<MetricPayload>,
 }
@@ -92,6 +93,7 @@ impl SimIntake {
 impl Intake for SimIntake {
     async fn push(&self, payload: &MetricPayload) -> Answer {
         let (fate, refusal) = self.with(|state| {
+            state.tries += 1;
             state.recent.push(payload.clone());
             let fate = state.fates.pop_front().unwrap_or(Fate::Take);
             (fate, state.refusal(payload))

@@ -54,6 +54,8 @@ pub(super) enum Act {
     Fail(usize, io::ErrorKind, bool),
     /// The disk works again.
     Mend,
+    /// The process is killed. What it wrote can still be read.
+    Kill,
     /// The power goes after so many changes of the disk from now.
     CrashAfter(usize),
 }
@@ -88,7 +90,7 @@ pub(super) struct World {
     pub(super) answers: usize,
 }
 
-fn key(text: &str) -> RunKey {
+pub(super) fn key(text: &str) -> RunKey {
     text.parse().unwrap()
 }
 
@@ -139,12 +141,15 @@ impl World {
     }
 
     pub(super) fn crash_to(&mut self, image: &Image) {
-        self.was_interrupted = true;
+        self.kill();
         self.house.crash_to(image);
-        self.house.intake.with(|state| {
-            state.fates.clear();
-            state.doubt_recent();
-        });
+    }
+
+    /// Ends the process, and with it the knowledge of how its last try did.
+    pub(super) fn kill(&mut self) {
+        self.was_interrupted = true;
+        self.house.kill();
+        self.house.intake.with(super::intake::State::doubt_recent);
     }
 
     /// Plays acts until the end, or until the disk crashes, which gives `None`.
@@ -173,11 +178,16 @@ impl World {
         checked.expect("nothing crashes by itself");
     }
 
-    /// Loses power, and starts again, until a start gets through.
+    /// Loses power, or is only killed, and starts again, until a start gets through.
     pub(super) fn crash_anyhow(&mut self, random: &mut fastrand::Rng) {
         loop {
-            let image = self.house.disk.any_image(random);
-            self.crash_to(&image);
+            if random.u8(0..4) == 0 {
+                self.kill();
+            } else {
+                let image = self.house.disk.any_image(random);
+                self.crash_to(&image);
+            }
+            self.house.intake.with(|state| state.fates.clear());
             if random.u8(0..4) == 0 {
                 self.house.disk.crash_after(random.usize(1..8));
             }
@@ -189,7 +199,7 @@ impl World {
 
     pub(super) fn act(&mut self, act: &Act) -> Option<()> {
         match act {
-            Act::Deliver(keys) => self.deliver(keys),
+            Act::Deliver(keys) => self.deliver(keys).map(|_| ()),
             Act::Go => self.go(),
             Act::Step => self.step().map(|_| ()),
             Act::Pass(seconds) => Some(self.house.pass(*seconds)),
@@ -199,9 +209,12 @@ impl World {
             Act::LargestPayload(most) => Some(self.house.intake.with(|state| state.payload_max_bytes = *most)),
             Act::Land => Some(self.house.intake.with(|state| state.land_late(&mut self.random))),
             Act::Restart => {
-                self.was_interrupted = true;
                 self.house.close()?;
-                self.house.intake.with(super::intake::State::doubt_recent);
+                self.kill();
+                self.start()
+            }
+            Act::Kill => {
+                self.kill();
                 self.start()
             }
             Act::Fail(nth, error, is_lasting) => Some(self.house.disk.fail_next(*nth, *error, *is_lasting)),
@@ -230,7 +243,8 @@ impl World {
         }
     }
 
-    pub(super) fn deliver(&mut self, keys: &[RunKey]) -> Option<()> {
+    /// Delivers runs at the same moment, and holds the answers against what was promised.
+    pub(super) fn deliver(&mut self, keys: &[RunKey]) -> Option<Vec<Result<Accepted, Unavailable>>> {
         let runs = keys.iter().map(|key| self.run(*key)).collect();
         let answers = self.house.accept(runs);
         for (index, key) in keys.iter().enumerate() {
@@ -239,7 +253,7 @@ impl World {
                 None => _ = self.runs.entry(self.identity(*key)).or_insert(Known::Unsure),
             }
         }
-        answers.map(|_| ())
+        answers
     }
 
     /// Holds an answer against what was promised before.
@@ -290,7 +304,7 @@ impl World {
         }
         let recorded: Vec<RunKey> =
             self.runs.iter().filter(|(_, known)| **known == Known::Recorded).map(|(key, _)| *key).collect();
-        self.deliver(&recorded)
+        self.deliver(&recorded).map(|_| ())
     }
 
     /// IDs that stood in the cache before the first start.
