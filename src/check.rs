@@ -1,12 +1,13 @@
-//! What is wrong with configuration, secrets and files, and how to mend it. Nothing is changed.
+//! What is wrong with configuration, secrets and files, and how to mend it. Nothing is changed but by a repair.
 
 use crate::{
     cli,
     config::{self, ConfigError, Settings},
+    event::RunKey,
     explain::explain,
-    ledger::{self, Files, Mode, OpenError},
+    ledger::{self, Files, Mode, OpenError, RealDisk, Repaired, Storage},
 };
-use std::{error::Error, fmt, io::Write};
+use std::{error::Error, fmt, io::Write, sync::Arc};
 
 /// Something is wrong; all of it has been printed.
 #[derive(Debug)]
@@ -78,9 +79,52 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
         Err(error) => Err(misconfigured(&error)),
     });
     let files = Files::new(&arguments.cache_dir, mode);
+    if arguments.repair {
+        findings.extend(repair(&files));
+    }
     let inspected = ledger::inspect(&files).into_iter();
     findings.extend(inspected.map(|finding| finding.map_err(|error| (explain(&error), OpenError::from(error).hint()))));
     findings
+}
+
+/// Repairs what is damaged, and says what has come of it.
+fn repair(files: &Files) -> Vec<Finding> {
+    if !files.dir.is_dir() {
+        return vec![Ok("repair: there are no files yet".to_owned())];
+    }
+    let storage: Arc<dyn Storage> = Arc::new(RealDisk);
+    match ledger::repair(&storage, files, jiff::Timestamp::now().as_second()) {
+        Ok(repaired) if repaired.is_empty() => vec![Ok("repair: no file is damaged".to_owned())],
+        Ok(repaired) => repaired.iter().flat_map(report).map(Ok).collect(),
+        Err(error) => vec![Err((explain(&error), error.hint()))],
+    }
+}
+
+fn report(repaired: &Repaired) -> Vec<String> {
+    let Repaired { path, set_aside, kept, doubts } = repaired;
+    let mut lines = vec![format!(
+        "repair: {} was damaged and is {} now; {kept} entries could be read and are in a new file",
+        path.display(),
+        set_aside.display()
+    )];
+    for (what, keys) in [
+        ("go again and may be counted twice", &doubts.in_doubt),
+        ("were read in spite of a wrong checksum", &doubts.unsure),
+        ("are named but cannot be read: redeliver them in GitHub", &doubts.lost),
+    ] {
+        if !keys.is_empty() {
+            let keys: Vec<String> = keys.iter().map(RunKey::to_string).collect();
+            lines.push(format!("repair: {} runs {what}: {}", keys.len(), keys.join(" ")));
+        }
+    }
+    if doubts.unreadable_bytes > 0 {
+        lines.push(format!(
+            "repair: {} bytes cannot be read: redeliver in GitHub what came in at that time; what is known is not counted \
+             again",
+            doubts.unreadable_bytes
+        ));
+    }
+    lines
 }
 
 fn listed(tags: &[String]) -> String {

@@ -78,6 +78,8 @@ pub enum Command {
     #[command(after_help = ENVIRONMENT)]
     Replay(Replay),
     /// Say what is wrong with configuration, secrets and files, and how to mend it
+    ///
+    /// Nothing is changed, unless --repair is given.
     #[command(after_help = ENVIRONMENT)]
     Check(Check),
 }
@@ -148,6 +150,11 @@ pub struct Check {
     /// Check what a dry run needs
     #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = truth)]
     pub dry_run: bool,
+    /// Set damaged files aside under a new name, and make new ones of all that can be read in them
+    ///
+    /// The service must be stopped. Nothing is deleted. Files without damage stay as they are.
+    #[arg(long, env = "RUNHOUND_REPAIR", value_parser = truth)]
+    pub repair: bool,
     /// Where the files are kept
     #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR", default_value = "./cache")]
     pub cache_dir: PathBuf,

@@ -16,6 +16,7 @@ mod lock;
 mod owner;
 mod record;
 mod recover;
+mod repair;
 mod state;
 
 use crate::{
@@ -39,6 +40,7 @@ pub use inspect::inspect;
 use lock::Lock;
 pub use lock::LockError;
 pub(crate) use owner::{Command, Owner};
+pub use repair::{Doubts, Repaired, repair};
 pub use state::{Batch, Choice};
 
 /// Which set of files: a dry run has its own, so that both can share a directory.
@@ -142,6 +144,14 @@ pub enum FileError {
         /// What is wrong there.
         what: String,
     },
+    /// It was written in a format of another version. It was left as it is.
+    #[error("{} has the format {found}, which this version of runhound does not know", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format it says it has.
+        found: u32,
+    },
     /// The system failed us.
     #[error("{}", path.display())]
     Io {
@@ -185,9 +195,10 @@ impl OpenError {
                 "the cache directory must exist or be creatable, and this user must be able to write there"
             }
             Self::File(FileError::Damaged { .. }) => {
-                "it was left as it is: restore it from a copy, or move it away, knowing that runs it records may be \
-                 counted again or lost"
+                "it was left as it is; `runhound check --repair` sets it aside and makes a new one of all that can be read \
+                 in it"
             }
+            Self::File(FileError::Format { .. }) => "it was left as it is: use the version of runhound that wrote it",
         }
     }
 }

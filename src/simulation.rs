@@ -11,4 +11,6 @@ mod model;
 mod campaign;
 mod crashes;
 mod faults;
+mod golden;
+mod repairs;
 mod rules;

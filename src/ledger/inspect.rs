@@ -1,15 +1,22 @@
 //! A look at the files that changes nothing.
 
-use super::{FileError, Files, layout, recover, state::State};
+use super::{FileError, Files, keys::KeySet, layout, recover, state::State};
 use std::{fs, io, path::Path};
 
 /// Looks at directory, journal and cache: a line about each, or what is wrong with it. No lock is taken, so a write that
 /// is under way can look torn.
 #[must_use]
 pub fn inspect(files: &Files) -> Vec<Result<String, FileError>> {
-    let mut state = State::default();
-    let journal = journal(&files.journal, &mut state);
-    vec![directory(&files.dir), journal, cache(&files.cache, &state)]
+    let (mut state, mut sent) = (State::default(), KeySet::default());
+    let cache_bytes = read(&files.cache);
+    if let Ok(Some(bytes)) = &cache_bytes {
+        for id in layout::readable_ids(bytes) {
+            sent.insert(&id);
+        }
+    }
+    let journal = read(&files.journal).and_then(|bytes| journal(&files.journal, bytes, &mut state, &sent));
+    let cache = cache_bytes.and_then(|bytes| cache(&files.cache, bytes, &state));
+    vec![directory(&files.dir), journal, cache]
 }
 
 /// Whether a file can be made there is tried with a file that has no name left a moment later.
@@ -31,28 +38,33 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     }
 }
 
-fn journal(path: &Path, state: &mut State) -> Result<String, FileError> {
-    let Some(bytes) = read(path)? else {
+fn journal(path: &Path, bytes: Option<Vec<u8>>, state: &mut State, sent: &KeySet) -> Result<String, FileError> {
+    let Some(bytes) = bytes else {
         return Ok(format!("{}: will be made", path.display()));
     };
-    let (read, contents, runs) = recover::read_journal(path, &bytes)?;
+    let (read, contents, _) = recover::inspect_journal(path, &bytes, |key| sent.contains_key(key))?;
+    let torn = if contents.end < bytes.len() { "; then a torn write, which a start cuts off" } else { "" };
+    let pending: Vec<_> = read.pending_runs().filter(|run| !sent.contains_key(run.key)).collect();
+    let sealed = pending.iter().filter(|run| !read.is_waiting(run.key)).count();
+    let runs = match pending.iter().min_by_key(|run| run.end) {
+        None => "no run is pending".to_owned(),
+        Some(oldest) => {
+            let end = jiff::Timestamp::from_second(oldest.end).unwrap_or_default();
+            let (count, key) = (pending.len(), oldest.key);
+            format!("{count} runs pending, {sealed} of them in the last batch; the oldest, {key}, ended {end}")
+        }
+    };
     *state = read;
-    let torn = if contents.end < bytes.len() { ", then a torn write, which a start cuts off" } else { "" };
-    let batch: usize = state.batch().map_or(0, |batch| batch.slots.iter().map(|slot| slot.runs.len()).sum());
-    Ok(format!(
-        "{}: {runs} runs, {} of them waiting, {batch} in the last batch{torn}",
-        path.display(),
-        state.waiting_len()
-    ))
+    Ok(format!("{}: {runs}; {} groups, {} bytes{torn}", path.display(), contents.groups, bytes.len()))
 }
 
-fn cache(path: &Path, state: &State) -> Result<String, FileError> {
-    let Some(bytes) = read(path)? else {
+fn cache(path: &Path, bytes: Option<Vec<u8>>, state: &State) -> Result<String, FileError> {
+    let Some(bytes) = bytes else {
         return Ok(format!("{}: will be made", path.display()));
     };
     let mut known = 0_usize;
     match layout::read(&bytes, |_| known += 1) {
-        Ok(_) => Ok(format!("{}: {known} IDs", path.display())),
+        Ok(_) => Ok(format!("{}: {known} IDs sent", path.display())),
         Err(_) if recover::torn(&bytes, state).is_some() => {
             Ok(format!("{}: a torn write at its end, which a start completes", path.display()))
         }

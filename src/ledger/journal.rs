@@ -27,6 +27,8 @@ use std::{
 /// The longest header line, with room to spare.
 const HEADER_MAX_BYTES: usize = 100;
 
+const HEADER_START: &[u8] = b"{\"group\":";
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -71,45 +73,96 @@ pub(super) struct Contents {
     pub(super) end: usize,
 }
 
-/// Damage, at a byte.
+/// Why a journal cannot be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Damage {
-    pub(super) offset: usize,
-    pub(super) what: &'static str,
+pub(super) enum Flaw {
+    Damage { offset: usize, what: &'static str },
+    Format(u32),
 }
 
 /// Reads the whole groups of a journal. What follows `end` is the broken rest, if any: no whole group is in it.
-pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Damage> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
     let mut contents = Contents { records: Vec::new(), groups: 0, last: 0, end: 0 };
+    let damage = |offset, what| Flaw::Damage { offset, what };
     while let Some((group, lines, len)) = decode(bytes.get(contents.end..).unwrap_or_default()) {
         if group != contents.groups + 1 {
-            return Err(Damage { offset: contents.end, what: "a group out of sequence" });
+            return Err(damage(contents.end, "a group out of sequence"));
         }
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             let record = serde_json::from_slice(line)
-                .map_err(|_| Damage { offset: contents.end, what: "a record that this version cannot read" })?;
+                .map_err(|_| damage(contents.end, "a record that this version cannot read"))?;
+            if let Record::Journal { format, .. } = record
+                && format != FORMAT
+            {
+                return Err(Flaw::Format(format));
+            }
             contents.records.push((contents.end, record));
         }
         contents.groups = group;
         contents.last = contents.end;
         contents.end += len;
     }
-    let rest = bytes.get(contents.end..).unwrap_or_default();
-    let whole_after = rest
-        .windows(2)
-        .enumerate()
-        .filter(|(_, pair)| *pair == b"\n{")
-        .any(|(at, _)| decode(rest.get(at + 1..).unwrap_or_default()).is_some());
-    if whole_after {
-        return Err(Damage { offset: contents.end, what: "a broken group with a whole one after it" });
+    if next_whole(bytes, contents.end).is_some() {
+        return Err(damage(contents.end, "a broken group with a whole one after it"));
     }
     match contents.records.first() {
-        Some((_, Record::Journal { format: FORMAT, .. })) => Ok(contents),
-        Some((_, Record::Journal { .. })) => {
-            Err(Damage { offset: 0, what: "a format version that this program does not know" })
-        }
-        _ => Err(Damage { offset: 0, what: "no header" }),
+        Some((_, Record::Journal { .. })) => Ok(contents),
+        _ => Err(damage(0, "no header")),
     }
+}
+
+/// Where the next whole group begins that follows a broken one at `from`.
+fn next_whole(bytes: &[u8], from: usize) -> Option<usize> {
+    let rest = bytes.get(from..)?;
+    // No text in a record can look like this, for its quotes would be escaped.
+    let headers = rest.windows(HEADER_START.len()).enumerate().filter(|(_, text)| *text == HEADER_START);
+    let mut places = headers.map(|(at, _)| from + at).filter(|at| *at > from);
+    places.find(|at| bytes.get(*at..).and_then(decode).is_some())
+}
+
+/// A piece of a damaged journal.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Whether it is a whole group, in its place.
+    pub(super) is_whole: bool,
+    /// The records that can be read in it.
+    pub(super) records: Vec<Record>,
+    /// How many bytes of it cannot be read.
+    pub(super) unreadable_bytes: usize,
+}
+
+impl Part {
+    fn new(is_whole: bool, lines: &[u8]) -> Self {
+        let mut part = Self { is_whole, records: Vec::new(), unreadable_bytes: 0 };
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(record) => part.records.push(record),
+                Err(_) if serde_json::from_slice::<Header>(line).is_ok() => {}
+                Err(_) => part.unreadable_bytes += line.len(),
+            }
+        }
+        part.is_whole &= part.unreadable_bytes == 0;
+        part
+    }
+}
+
+/// Everything that can be read in a journal, however damaged, piece by piece.
+pub(super) fn parts(bytes: &[u8]) -> Vec<Part> {
+    let (mut parts, mut at, mut groups) = (Vec::new(), 0, 0);
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let Some((group, lines, len)) = decode(rest) else {
+            let end = next_whole(bytes, at).unwrap_or(bytes.len());
+            parts.push(Part::new(false, bytes.get(at..end).unwrap_or_default()));
+            at = end;
+            continue;
+        };
+        if group != groups + 1 {
+            parts.push(Part::new(false, b""));
+        }
+        parts.push(Part::new(true, lines));
+        (at, groups) = (at + len, group);
+    }
+    parts
 }
 
 /// The texts in the records of the broken rest of a journal that stand between their quotes, so that none is cut short.
@@ -211,6 +264,10 @@ mod tests {
         Record::Reject { keys: vec![id.parse().unwrap()] }.line()
     }
 
+    fn flaw(bytes: &[u8]) -> Flaw {
+        parse(bytes).map(|contents| contents.end).unwrap_err()
+    }
+
     fn two_groups() -> (Vec<u8>, usize) {
         let first = encode(1, &head());
         let len = first.len();
@@ -244,21 +301,23 @@ mod tests {
         for flip in first..whole.len() - 70 {
             let mut bytes = whole.clone();
             bytes[flip] ^= 1;
-            let damage = parse(&bytes).map(|contents| contents.end).unwrap_err();
-            assert_eq!(damage.offset, first, "flipped at {flip}");
+            let what = "a broken group with a whole one after it";
+            assert_eq!(flaw(&bytes), Flaw::Damage { offset: first, what }, "flipped at {flip}");
         }
     }
 
     #[test]
     fn no_header_an_unknown_format_or_a_jump_in_sequence_is_damage() {
-        assert_eq!(parse(b"").unwrap_err().what, "no header");
-        assert_eq!(parse(&encode(1, &reject("5"))).unwrap_err().what, "no header");
+        let no_header = Flaw::Damage { offset: 0, what: "no header" };
+        assert_eq!(flaw(b""), no_header);
+        assert_eq!(flaw(&encode(1, &reject("5"))), no_header);
         let newer = Record::Journal { format: FORMAT + 1, birth: 7 }.line();
-        assert!(parse(&encode(1, &newer)).unwrap_err().what.contains("format version"));
+        assert_eq!(flaw(&encode(1, &newer)), Flaw::Format(FORMAT + 1));
+        let offset = encode(1, &head()).len();
         let jump = [encode(1, &head()), encode(3, &reject("5"))].concat();
-        assert_eq!(parse(&jump).unwrap_err().what, "a group out of sequence");
+        assert_eq!(flaw(&jump), Flaw::Damage { offset, what: "a group out of sequence" });
         let strange = [encode(1, &head()), encode(2, b"{\"new\":1}\n")].concat();
-        assert!(parse(&strange).unwrap_err().what.contains("cannot read"));
+        assert_eq!(flaw(&strange), Flaw::Damage { offset, what: "a record that this version cannot read" });
     }
 
     #[test]

@@ -248,6 +248,37 @@ pub(super) fn salvage(bytes: &[u8]) -> Option<Torn> {
     Some(Torn { others, ids })
 }
 
+/// Every ID that can be read in a text, however damaged: a text between quotes that stands where one can stand in a list.
+pub(super) fn readable_ids(bytes: &[u8]) -> Vec<String> {
+    let mut ids = Vec::new();
+    if read(bytes, |id| ids.push(id.to_owned())).is_ok() {
+        return ids;
+    }
+    ids.clear();
+    let name = b"\"sent\"";
+    let mut at = bytes.windows(name.len()).position(|text| text == name).map_or(0, |at| at + name.len());
+    let mut before = b'[';
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let mut json = serde_json::Deserializer::from_slice(rest).into_iter::<String>();
+        let id = if rest.starts_with(b"\"") { json.next().and_then(Result::ok) } else { None };
+        let after = rest.get(json.byte_offset()..).unwrap_or_default().trim_ascii_start();
+        match id {
+            Some(id) if b"[,".contains(&before) && matches!(after.first(), None | Some(b',' | b']')) => {
+                ids.push(id);
+                at += json.byte_offset();
+            }
+            _ => at += 1,
+        }
+        before = match bytes.get(at - 1) {
+            Some(b'\n') => b',',
+            Some(byte) if byte.is_ascii_whitespace() => before,
+            Some(byte) => *byte,
+            None => before,
+        };
+    }
+    ids
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,6 +388,26 @@ mod tests {
         }
         for text in [&b""[..], b"{", b"{\n  \"sent\"", b"garbage\n"] {
             assert!(salvage(text).is_none());
+        }
+    }
+
+    #[test]
+    fn around_a_damage_at_whatever_byte_all_other_ids_can_be_read() {
+        let all = ["11", "22/attempts/2", "x, \"y\"", "44", "55"];
+        let flat = format!("{{\"note\": [\"n\"], \"sent\": [{}]}}", all.map(|id| format!("{id:?}")).join(", "));
+        for text in [ours(&all), flat.into_bytes()] {
+            assert_eq!(readable_ids(&text), all);
+            for at in 0..text.len() {
+                let mut damaged = text.clone();
+                damaged[at] = 0;
+                let found = readable_ids(&damaged);
+                let missing = all.iter().filter(|id| !found.iter().any(|known| known == *id)).count();
+                assert!(missing <= 2, "byte {at}: {found:?}");
+            }
+        }
+        assert_eq!(readable_ids(b"{\n  \"sent\": [\n    \"1\",\n    \"2"), ["1"]);
+        for text in [&b""[..], b"\0\0\0\0", b"garbage", b"{\"sent\": {}}"] {
+            assert_eq!(readable_ids(text), Vec::<String>::new());
         }
     }
 }

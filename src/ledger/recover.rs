@@ -39,7 +39,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
     };
     let mut cache = open_cache(storage, &files.cache, &state)?;
     if let (Some(bytes), Some(contents)) = (&bytes, &contents) {
-        refuse_a_broken_rest_that_was_whole(&files.journal, bytes, contents, &cache)?;
+        refuse_a_broken_rest_that_was_whole(&files.journal, bytes, contents, |key| cache.contains_key(key))?;
     }
     // A create or rename of the process before us may not be durable yet.
     storage.sync_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
@@ -69,8 +69,11 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
     Ok(Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite })
 }
 
-pub(super) fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents, usize), FileError> {
-    let mut contents = journal::parse(bytes).map_err(|damage| FileError::damaged(path, damage.offset, damage.what))?;
+fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents, usize), FileError> {
+    let mut contents = journal::parse(bytes).map_err(|flaw| match flaw {
+        journal::Flaw::Damage { offset, what } => FileError::damaged(path, offset, what),
+        journal::Flaw::Format(found) => FileError::Format { path: path.to_owned(), found },
+    })?;
     let journaled = contents.records.iter().filter(|(_, record)| matches!(record, Record::Accept(_))).count();
     let mut state = State::default();
     for (offset, record) in contents.records.drain(..) {
@@ -79,16 +82,27 @@ pub(super) fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents
     Ok((state, contents, journaled))
 }
 
+/// Reads a journal and says of it all that a start would, where `is_sent` tells what is in the cache.
+pub(super) fn inspect_journal(
+    path: &Path,
+    bytes: &[u8],
+    is_sent: impl Fn(RunKey) -> bool,
+) -> Result<(State, Contents, usize), FileError> {
+    let read = read_journal(path, bytes)?;
+    refuse_a_broken_rest_that_was_whole(path, bytes, &read.1, is_sent)?;
+    Ok(read)
+}
+
 /// A torn write was never answered, so nothing in it can have been sent.
 fn refuse_a_broken_rest_that_was_whole(
     path: &Path,
     bytes: &[u8],
     contents: &Contents,
-    cache: &WorkflowCache,
+    is_sent: impl Fn(RunKey) -> bool,
 ) -> Result<(), FileError> {
     let rest = bytes.get(contents.end..).unwrap_or_default();
     let mut keys = journal::quoted_texts(rest).filter_map(|text| text.parse::<RunKey>().ok());
-    match keys.find(|key| cache.contains_key(*key)) {
+    match keys.find(|key| is_sent(*key)) {
         Some(key) => Err(FileError::damaged(
             path,
             contents.end,

@@ -91,6 +91,10 @@ impl State {
         self.pending.contains_key(&key)
     }
 
+    pub(super) fn is_waiting(&self, key: RunKey) -> bool {
+        self.pending.get(&key).is_some_and(|place| self.waiting.contains_key(place))
+    }
+
     pub(super) fn is_any_attempt_pending(&self, key: RunKey) -> bool {
         any_attempt(key, |range| self.pending.range(range).next().is_some())
     }
@@ -101,6 +105,12 @@ impl State {
 
     pub(super) fn pending_keys(&self) -> impl Iterator<Item = RunKey> {
         self.pending.keys().copied()
+    }
+
+    pub(super) fn pending_runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+        let slots = self.batch.iter().flat_map(|batch| &batch.slots);
+        let sealed = slots.flat_map(|slot| &slot.runs).filter(|run| self.pending.contains_key(&run.key));
+        self.waiting.values().chain(sealed)
     }
 
     pub(super) fn waiting_len(&self) -> usize {
@@ -283,8 +293,10 @@ impl State {
     pub(super) fn records(&self, now: Option<i64>, sent: usize) -> Vec<Record> {
         let mut records = vec![Record::Journal { format: FORMAT, birth: self.birth }];
         let is_kept = |second: i64| now.is_none_or(|now| second + LAST_KEPT_S > now);
-        let last = self.last.iter().filter(|(_, second)| is_kept(**second));
-        records.extend(last.map(|(tag_set, second)| Record::Last { tag_set: Arc::clone(tag_set), second: *second }));
+        // In one order, so that the same state makes the same file.
+        let last: BTreeMap<_, _> = self.last.iter().filter(|(_, second)| is_kept(**second)).collect();
+        let last = last.into_iter().map(|(tag_set, second)| (Arc::clone(tag_set), *second));
+        records.extend(last.map(|(tag_set, second)| Record::Last { tag_set, second }));
         let batch = self.batch.iter().flat_map(|batch| &batch.slots);
         // A slot of the open batch may hold runs that are settled already: they are needed to send it whole.
         let in_batch = batch.clone().flat_map(|slot| &slot.runs).map(|run| (self.pending.get(&run.key), run));

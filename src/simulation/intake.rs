@@ -198,6 +198,11 @@ impl State {
         self.stored.iter().filter(|((name, tags, _), _)| is_it(name, tags)).map(|(_, value)| value).sum()
     }
 
+    /// The sum of a metric over all tag sets and seconds.
+    pub(super) fn sum_of_all(&self, metric: &str) -> f64 {
+        self.stored.iter().filter(|((name, ..), _)| name == metric).map(|(_, value)| value).sum()
+    }
+
     /// How many runs with this tag may be stored without an answer that says so.
     pub(super) fn doubtful(&self, tag: &str) -> f64 {
         let doubtful = self.doubtful.iter().filter(|((tags, _), _)| tags.iter().any(|known| known == tag));

@@ -256,6 +256,11 @@ impl World {
         answers
     }
 
+    /// Delivers runs one by one, and promises nothing.
+    pub(super) fn redeliver(&mut self, keys: &[RunKey]) -> Vec<Accepted> {
+        keys.iter().map(|key| self.house.accept(vec![self.run(*key)]).unwrap().remove(0).unwrap()).collect()
+    }
+
     /// Holds an answer against what was promised before.
     fn learn(&mut self, key: RunKey, answer: &Result<Accepted, Unavailable>) {
         self.answers += 1;
@@ -328,6 +333,11 @@ impl World {
         let keys: Vec<RunKey> = self.runs.keys().copied().collect();
         self.deliver(&keys)?;
         assert!(self.runs.values().all(|known| *known == Known::Recorded), "not everything is accepted");
+        self.send_everything()
+    }
+
+    /// Goes on, as time passes, until nothing is pending and nothing is on its way.
+    pub(super) fn send_everything(&mut self) -> Option<()> {
         for _ in 0..STEPS_MAX {
             match self.step()? {
                 Step::Idle => break,

@@ -1,6 +1,7 @@
 //! The commands as a user meets them: output, exit status, errors and hints.
 
 use crate::{
+    github::workflow_run,
     harness::{SECRET, Start, program, sent},
     intake::{Intake, Order, TEST_KEY},
 };
@@ -148,6 +149,69 @@ fn a_check_tells_a_torn_mark_from_damage() {
     assert!(out.contains("a torn write at its end, which a start completes"), "{out}");
     assert_eq!(counts(&text(&program(&["replay", "fixtures", &cache_dir]).output().unwrap()).1), [0, 20, 6, 0, 0, 0]);
     assert_eq!(std::fs::read_to_string(&cache).unwrap(), whole);
+}
+
+#[test]
+fn a_check_counts_what_is_pending_and_names_the_oldest() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = Intake::stopped();
+    let service = Start::live(dir.path(), &intake).start();
+    service.deliver(&workflow_run(8).updated_at(1_796_000_060));
+    service.deliver(&workflow_run(9).updated_at(1_796_000_000));
+    let log = service.stop();
+    assert!(log.iter().any(|line| line.contains("2 runs are pending")), "{log:#?}");
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    let mut check = program(&["check", &cache_dir]);
+    let (status, out, _) =
+        text(&check.env("GITHUB_WEBHOOK_SECRET", SECRET).env("DD_API_KEY", TEST_KEY).output().unwrap());
+    assert_eq!(status, Some(0), "{out}");
+    let pending =
+        "journal.jsonl: 2 runs pending, 0 of them in the last batch; the oldest, 9, ended 2026-11-30T00:53:20Z";
+    assert!(out.contains(pending), "{out}");
+    assert!(out.contains("sent-workflows.json: 0 IDs sent"), "{out}");
+}
+
+#[test]
+fn a_repair_sets_damaged_files_aside_and_keeps_what_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let launch = Start::live(dir.path(), &intake);
+    let service = launch.start();
+    for id in 1..=3 {
+        service.deliver(&workflow_run(id));
+        service.wait_for_pushes(1);
+    }
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    let check = |arguments: &[&str]| {
+        let mut command = program(&[&["check", &cache_dir], arguments].concat());
+        text(&command.env("GITHUB_WEBHOOK_SECRET", SECRET).env("DD_API_KEY", TEST_KEY).output().unwrap())
+    };
+    let (status, out, _) = check(&["--repair"]);
+    assert_eq!(status, Some(1));
+    assert!(out.contains(&format!("lock is held by process {}", service.id())) && out.contains("hint: stop"), "{out}");
+    service.stop();
+    assert!(check(&["--repair"]).1.contains("ok     repair: no file is damaged"));
+    let (journal, cache) = (dir.path().join("journal.jsonl"), dir.path().join("sent-workflows.json"));
+    for (path, byte) in [(&journal, 200), (&cache, 20)] {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[byte] = 0;
+        std::fs::write(path, bytes).unwrap();
+    }
+    let (status, out, _) = check(&[]);
+    assert_eq!((status, out.matches("is damaged at byte").count()), (Some(1), 2), "{out}");
+    assert!(out.contains("hint: it was left as it is; `runhound check --repair` sets it aside"), "{out}");
+    let (status, out, _) = check(&["--repair"]);
+    assert_eq!(status, Some(0), "{out}");
+    assert_eq!(out.matches("was damaged and is ").count(), 2, "{out}");
+    assert!(out.contains("bytes cannot be read: redeliver in GitHub"), "{out}");
+    let aside = std::fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains(".damaged-"));
+    assert_eq!(aside.count(), 2);
+    let service = launch.start();
+    let known: Vec<String> = (1..=3).map(|id| service.deliver(&workflow_run(id)).says().to_owned()).collect();
+    assert_eq!(known[1..], ["duplicate", "duplicate"], "one damage costs one run at the most");
+    service.stop();
 }
 
 #[test]
