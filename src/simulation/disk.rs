@@ -5,22 +5,20 @@
 //! fails takes what was written for clean, as a page cache does: it can be read until a crash, and no later sync makes it
 //! durable, unless it was written once more.
 
+mod left;
+
 use crate::ledger::{Stamp, Storage, Stored};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 
+pub(super) use left::Image;
+
 type Names = BTreeMap<PathBuf, usize>;
-
-/// What is left after a crash: each file by its name.
-pub(super) type Image = BTreeMap<PathBuf, Vec<u8>>;
-
-/// Changes of names that a crash can lose, one by one; more of them at once are not told apart.
-const MOVES_MAX: usize = 6;
 
 /// The disk. Its clones are the same one.
 #[derive(Debug, Clone, Default)]
@@ -74,22 +72,6 @@ pub(super) struct Fault {
     pub(super) is_lasting: bool,
 }
 
-/// What becomes of a file's bytes that were not synced.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Rest {
-    Lost,
-    Kept,
-    /// The bytes before this one are there; behind them is what was there before, or zeros.
-    Head {
-        at: usize,
-        is_filled: bool,
-    },
-    /// The bytes from this one on are there, those before it are not.
-    Tail {
-        at: usize,
-    },
-}
-
 /// The power went.
 struct Crash;
 
@@ -123,69 +105,12 @@ impl Fault {
     }
 }
 
-impl Node {
-    /// What of the file is left after a crash.
-    fn left(&self, rest: Rest) -> Vec<u8> {
-        let (old, new) = (&self.synced, &self.visible);
-        match rest {
-            Rest::Lost => old.clone(),
-            Rest::Kept => new.clone(),
-            Rest::Head { at, is_filled: false } => [&new[..at], old.get(at..).unwrap_or_default()].concat(),
-            Rest::Head { at, is_filled: true } => [&new[..at], &vec![0; new.len() - at]].concat(),
-            Rest::Tail { at } => {
-                let mut left = old.clone();
-                left.resize(at, 0);
-                left.extend_from_slice(&new[at..]);
-                left
-            }
-        }
-    }
-
-    /// The bytes at which the unsynced part can be torn.
-    fn tears(&self) -> std::ops::RangeInclusive<usize> {
-        let same = self.synced.iter().zip(&self.visible).take_while(|(old, new)| old == new).count();
-        same..=self.visible.len()
-    }
-
-    fn rests(&self, is_every_byte: bool) -> Vec<Rest> {
-        let (first, last) = self.tears().into_inner();
-        let tears: Vec<usize> =
-            if is_every_byte { (first..=last).collect() } else { vec![first, usize::midpoint(first, last), last] };
-        let torn = tears.into_iter().flat_map(|at| {
-            [Rest::Head { at, is_filled: false }, Rest::Head { at, is_filled: true }, Rest::Tail { at }]
-        });
-        [Rest::Lost, Rest::Kept].into_iter().chain(torn).collect()
-    }
-}
-
 impl World {
-    /// The names after a crash that left those changes whose bit is set.
-    fn names_left(&self, kept: usize) -> Names {
-        let mut names = self.durable_names.clone();
-        for (_, change) in self.moves.iter().enumerate().filter(|(bit, _)| kept >> bit & 1 == 1) {
-            change.apply(&mut names);
-        }
-        names
-    }
-
-    fn is_dirty(&self, file: usize) -> bool {
-        self.files[file].visible != self.files[file].synced
-    }
-
-    fn image(&self, names: &Names, rest: impl Fn(usize) -> Rest) -> Image {
-        let left = |file: usize| self.files[file].left(if self.is_dirty(file) { rest(file) } else { Rest::Kept });
-        names.iter().map(|(name, file)| (name.clone(), left(*file))).collect()
-    }
-
     /// Gives a file a name, or takes it away, for those who look before the folder is synced.
     fn name(&mut self, from: Option<&Path>, name: &Path, file: Option<usize>) {
         let change = Move { from: from.map(Path::to_owned), name: name.to_owned(), file };
         change.apply(&mut self.names);
         self.moves.push(change);
-    }
-
-    fn choices_of_names(&self) -> usize {
-        1 << self.moves.len().min(MOVES_MAX)
     }
 }
 
@@ -262,12 +187,6 @@ impl SimDisk {
         world.names.get(path).map(|file| world.files[*file].visible.clone())
     }
 
-    /// Everything that a reader sees.
-    pub(super) fn seen(&self) -> Image {
-        let world = self.world();
-        world.image(&world.names, |_| Rest::Kept)
-    }
-
     /// How many changes there have been.
     pub(super) fn operations(&self) -> usize {
         self.world().operations
@@ -311,49 +230,6 @@ impl SimDisk {
     /// Works again. What a failed sync left in doubt stays so.
     pub(super) fn mend(&self) {
         self.world().fault = None;
-    }
-
-    /// Everything that can be left after a crash at this moment: torn at every byte, or at a few.
-    pub(super) fn images(&self, is_every_byte: bool) -> BTreeSet<Image> {
-        let world = self.world();
-        let mut images = BTreeSet::new();
-        for kept in 0..world.choices_of_names() {
-            let names = world.names_left(kept);
-            let dirty: BTreeSet<usize> = names.values().copied().filter(|file| world.is_dirty(*file)).collect();
-            for others in [Rest::Lost, Rest::Kept] {
-                images.insert(world.image(&names, |_| others));
-                for torn in &dirty {
-                    let rests = world.files[*torn].rests(is_every_byte);
-                    images.extend(
-                        rests
-                            .into_iter()
-                            .map(|rest| world.image(&names, |file| if file == *torn { rest } else { others })),
-                    );
-                }
-            }
-        }
-        images
-    }
-
-    /// Something that can be left after a crash at this moment.
-    pub(super) fn any_image(&self, random: &mut fastrand::Rng) -> Image {
-        let world = self.world();
-        let names = world.names_left(random.usize(0..world.choices_of_names()));
-        let rests: Vec<Rest> = world
-            .files
-            .iter()
-            .map(|node| {
-                let at = random.usize(node.tears());
-                match random.u8(0..6) {
-                    0 => Rest::Lost,
-                    1 | 2 => Rest::Kept,
-                    3 => Rest::Head { at, is_filled: false },
-                    4 => Rest::Head { at, is_filled: true },
-                    _ => Rest::Tail { at },
-                }
-            })
-            .collect();
-        world.image(&names, |file| rests[file])
     }
 
     /// Makes a change, unless it is to fail, and crashes if it is the last one.
