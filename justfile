@@ -10,6 +10,18 @@ check:
 test:
     cargo test --locked
 
+# Random cases in the simulation: any number of them, from any seed
+torture CASES="1_000_000" SEED="1":
+    RUNHOUND_TORTURE_CASES={{ quote(CASES) }} RUNHOUND_TORTURE_SEED={{ quote(SEED) }} cargo test --locked --release --lib simulation::campaign -- --nocapture
+
+# kill -9 of the real program under load, any number of times
+torture-process KILLS="200" SEED="1":
+    RUNHOUND_TORTURE_KILLS={{ quote(KILLS) }} RUNHOUND_TORTURE_SEED={{ quote(SEED) }} cargo test --locked --test it kills -- --nocapture
+
+# Plants each bug of tests/planted in a copy, and names the tests that catch it
+planted:
+    tests/planted/run
+
 # The recorded deliveries through the whole path, as a dry run
 replay:
     cargo run --release --locked -- replay fixtures

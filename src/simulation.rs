@@ -3,6 +3,7 @@
 //! Ledger and delivery are the real ones, down to the text of their files; only what is outside is made here. Nothing
 //! runs at its own time, so that whatever happens can happen again: one thread, no sleep, all chance from a seed.
 
+mod act;
 mod disk;
 mod house;
 mod intake;

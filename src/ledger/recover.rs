@@ -43,7 +43,9 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
     }
     // A create or rename of the process before us may not be durable yet.
     storage.sync_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
-    cache.write_last_again(state.sealed.last().map_or(0, |batch| batch.keys.len()))?;
+    if let Some(last) = state.sealed.last() {
+        cache.write_last_again(last.keys.len())?;
+    }
     let missing: Vec<String> =
         settled(&state, 0).filter(|key| !cache.contains_key(*key)).map(|key| key.to_string()).collect();
     if !missing.is_empty() {

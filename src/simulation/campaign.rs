@@ -3,12 +3,7 @@
 //! `RUNHOUND_TORTURE_CASES` says how many cases (2,000), `RUNHOUND_TORTURE_SEED` with which seed the first one begins (1).
 //! A case that fails tells its seed, and what happened in the fewest acts that fail.
 
-use super::{
-    disk::Image,
-    house::Settings,
-    intake::Fate,
-    model::{Act, World},
-};
+use super::{act::Act, disk::Image, house::Settings, intake::Fate, model::World};
 use crate::{
     event::{Attempt, RunId, RunKey},
     ledger::Reruns,

@@ -2,10 +2,11 @@
 //! of what was not synced, torn at every byte. Each of those starts is crashed everywhere, too.
 
 use super::{
+    act::{Act, deliver},
     disk::Image,
     house::{Settings, files},
     intake::Fate,
-    model::{Act, World, deliver},
+    model::World,
 };
 use crate::ledger::Reruns;
 use std::collections::HashSet;
@@ -15,15 +16,28 @@ pub(super) struct Workload {
     pub(super) settings: Settings,
     pub(super) start: Image,
     pub(super) acts: Vec<Act>,
+    /// The disk takes no more than so many bytes in one write.
+    write_max_bytes: Option<usize>,
 }
 
 impl Workload {
     pub(super) fn new(acts: Vec<Act>) -> Self {
-        Self { settings: Settings::default(), start: Image::new(), acts }
+        Self { settings: Settings::default(), start: Image::new(), acts, write_max_bytes: None }
     }
 
     fn settings(self, settings: Settings) -> Self {
         Self { settings, ..self }
+    }
+
+    fn short_writes(self, bytes: usize) -> Self {
+        Self { write_max_bytes: Some(bytes), ..self }
+    }
+
+    /// The world before all of it.
+    pub(super) fn world(&self) -> World {
+        let world = World::new(self.settings, &self.start);
+        world.house.disk.write_at_most(self.write_max_bytes.unwrap_or(usize::MAX));
+        world
     }
 
     fn cache(mut self, text: &str) -> Self {
@@ -33,7 +47,7 @@ impl Workload {
 
     /// The world after all of it, with nothing gone wrong.
     pub(super) fn whole(&self) -> World {
-        let mut world = World::new(self.settings, &self.start);
+        let mut world = self.world();
         world.play(&self.acts).expect("nothing crashes by itself");
         world
     }
@@ -46,7 +60,7 @@ impl Workload {
         // What was left after a change is often left after the next one too, and nobody was told anything in between.
         let mut tried: HashSet<(usize, bool, Image)> = HashSet::new();
         for point in 1..=crashes.points {
-            let mut world = World::new(self.settings, &self.start);
+            let mut world = self.world();
             world.house.disk.crash_after(point);
             assert!(world.play(&self.acts).is_none(), "there is a change {point}");
             for image in world.house.disk.images(true) {
@@ -148,6 +162,8 @@ workloads! {
         deliver(&["12", "4"]),
         Act::Go,
     ]);
+
+    on_a_disk_of_short_writes_all_of_it_survives: Workload::new(vec![deliver(&["4", "5"]), Act::Go]).short_writes(50);
 
     a_lost_answer_survives: Workload::new(acts(vec![
         vec![Act::Fates(vec![Fate::TakenInSilence, Fate::TakenBut(503), Fate::Late]), deliver(&["4", "8", "5"])],

@@ -2,15 +2,16 @@
 //! goes.
 
 use super::{
+    act::Act,
     crashes::{self, Workload},
     disk::Fault,
-    model::{Act, World},
+    model::World,
 };
 use std::io::ErrorKind;
 
 /// Plays a workload in which one change fails, with a crash after so many changes, if any.
 fn play(workload: &Workload, fault: Fault, crash_after: Option<usize>) -> (World, bool) {
-    let mut world = World::new(workload.settings, &workload.start);
+    let mut world = workload.world();
     // A mark that fails while so much time passes leaves its runs in doubt at the next start.
     world.is_slow = workload.acts.iter().any(|act| matches!(act, Act::Pass(seconds) if *seconds > 2_400));
     world.house.disk.fail(fault);

@@ -1,10 +1,11 @@
 //! Files of each format, which every later version must read. They hold every kind of record.
 
 use super::{
+    act::{Act, deliver},
     disk::Image,
     house::{Settings, files},
     intake::Fate,
-    model::{Act, World, deliver},
+    model::World,
 };
 use std::path::{Path, PathBuf};
 

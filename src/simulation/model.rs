@@ -1,9 +1,9 @@
-//! What must be true, whatever happens: a model of what the answers have promised, and the acts that put it to the test.
+//! What must be true, whatever happens: a model of what the answers have promised.
 
 use super::{
     disk::{Image, SimDisk},
     house::{House, START, Settings, files},
-    intake::{Fate, SimIntake, TOTAL},
+    intake::{POISON, SimIntake, State, TOTAL},
 };
 use crate::{
     delivery::Step,
@@ -14,7 +14,6 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     sync::Arc,
     time::Duration,
 };
@@ -25,44 +24,7 @@ const DURATION_TOTAL: &str = "github.actions.workflow_run.duration_second_total"
 const STEPS_MAX: usize = 2_000;
 
 /// The tag sets of the runs, by their IDs.
-const WORKFLOWS: [&str; 4] = ["workflow_name:ci", "workflow_name:docs", "workflow_name:nightly", super::intake::POISON];
-
-/// Something that happens.
-#[derive(Debug, Clone)]
-pub(super) enum Act {
-    /// Deliveries come in at the same moment.
-    Deliver(Vec<RunKey>),
-    /// The delivery goes on until it has to wait.
-    Go,
-    /// It does one thing.
-    Step,
-    /// Time passes, in seconds.
-    Pass(u64),
-    /// Somebody sets the local clock.
-    StepClock(i64),
-    /// This becomes of the next tries.
-    Fates(Vec<Fate>),
-    /// Whether Datadog refuses what is poisoned.
-    Poison(bool),
-    /// The largest payload that gets through.
-    LargestPayload(Option<usize>),
-    /// What was on its way lands.
-    Land,
-    /// A clean stop, and a start.
-    Restart,
-    /// A change of the disk fails: which one from now, how, and whether those after it do too.
-    Fail(usize, io::ErrorKind, bool),
-    /// The disk works again.
-    Mend,
-    /// The process is killed. What it wrote can still be read.
-    Kill,
-    /// The power goes after so many changes of the disk from now.
-    CrashAfter(usize),
-}
-
-pub(super) fn deliver(keys: &[&str]) -> Act {
-    Act::Deliver(keys.iter().map(|text| key(text)).collect())
-}
+const WORKFLOWS: [&str; 4] = ["workflow_name:ci", "workflow_name:docs", "workflow_name:nightly", POISON];
 
 /// What the answers so far say of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +61,7 @@ fn workflow(key: RunKey) -> &'static str {
 }
 
 fn is_poisoned(key: RunKey) -> bool {
-    workflow(key) == super::intake::POISON
+    workflow(key) == POISON
 }
 
 fn duration_s(key: RunKey) -> u32 {
@@ -149,13 +111,7 @@ impl World {
     pub(super) fn kill(&mut self) {
         self.was_interrupted = true;
         self.house.kill();
-        self.house.intake.with(super::intake::State::doubt_recent);
-    }
-
-    /// Plays acts until the end, or until the disk crashes, which gives `None`.
-    pub(super) fn play(&mut self, acts: &[Act]) -> Option<()> {
-        self.start()?;
-        acts.iter().try_for_each(|act| self.act(act))
+        self.house.intake.with(State::doubt_recent);
     }
 
     /// Starts the process. No crash may look like damage; a disk that fails is mended first.
@@ -194,32 +150,6 @@ impl World {
             if self.start().and_then(|()| self.check_start()).is_some() {
                 return;
             }
-        }
-    }
-
-    pub(super) fn act(&mut self, act: &Act) -> Option<()> {
-        match act {
-            Act::Deliver(keys) => self.deliver(keys).map(|_| ()),
-            Act::Go => self.go(),
-            Act::Step => self.step().map(|_| ()),
-            Act::Pass(seconds) => Some(self.house.pass(*seconds)),
-            Act::StepClock(seconds) => Some(self.house.step_clock(*seconds)),
-            Act::Fates(fates) => Some(self.house.intake.with(|state| state.fates.extend(fates))),
-            Act::Poison(is_on) => Some(self.house.intake.with(|state| state.is_poisonable = *is_on)),
-            Act::LargestPayload(most) => Some(self.house.intake.with(|state| state.payload_max_bytes = *most)),
-            Act::Land => Some(self.house.intake.with(|state| state.land_late(&mut self.random))),
-            Act::Restart => {
-                self.house.close()?;
-                self.kill();
-                self.start()
-            }
-            Act::Kill => {
-                self.kill();
-                self.start()
-            }
-            Act::Fail(nth, error, is_lasting) => Some(self.house.disk.fail_next(*nth, *error, *is_lasting)),
-            Act::Mend => Some(self.house.disk.mend()),
-            Act::CrashAfter(changes) => Some(self.house.disk.crash_after(self.house.disk.operations() + changes)),
         }
     }
 
@@ -276,20 +206,20 @@ impl World {
         self.runs.insert(identity, now);
     }
 
-    fn step(&mut self) -> Option<Step> {
+    pub(super) fn step(&mut self) -> Option<Step> {
         let step = self.house.step()?;
         self.answers += 1;
         if matches!(step, Step::Pushed { .. }) {
             self.marked = self.house.sent().expect("a cache that was marked is valid");
         }
         if matches!(step, Step::Idle) {
-            self.house.intake.with(super::intake::State::forget_recent);
+            self.house.intake.with(State::forget_recent);
         }
         Some(step)
     }
 
     /// Steps until there is nothing to do at once.
-    fn go(&mut self) -> Option<()> {
+    pub(super) fn go(&mut self) -> Option<()> {
         for _ in 0..STEPS_MAX {
             if matches!(self.step()?, Step::Idle | Step::Wait(_)) {
                 return Some(());
@@ -369,7 +299,7 @@ impl World {
                 let (counted, expected) = (state.sum(TOTAL, tag), of_tag.len() as f64);
                 let most = if is_exact { expected } else { expected + state.doubtful(tag) };
                 // Of what Datadog refused for a while, some may have been rejected.
-                let least = if tag == super::intake::POISON { 0.0 } else { expected };
+                let least = if tag == POISON { 0.0 } else { expected };
                 assert!((least..=most).contains(&counted), "{tag}: {counted} for {least} to {most} runs");
                 if counted == expected {
                     let seconds: u32 = of_tag.iter().map(|key| duration_s(*key)).sum();

@@ -2,10 +2,11 @@
 //! can be read.
 
 use super::{
+    act::{Act, deliver},
     disk::Image,
     house::{Settings, files},
     intake::{Fate, TOTAL},
-    model::{Act, World, deliver, key},
+    model::{World, key},
 };
 use crate::{
     event::RunKey,

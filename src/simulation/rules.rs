@@ -1,10 +1,11 @@
 //! Single rules of the ledger under faults, each with the one thing that breaks.
 
 use super::{
+    act::{Act, deliver},
     disk::Image,
     house::{Settings, files},
     intake::Fate,
-    model::{Act, World, deliver, key},
+    model::{World, key},
 };
 use crate::ledger::{Accepted, Storage};
 use std::{io::ErrorKind, path::Path};

@@ -5,7 +5,6 @@ use crate::{
     harness::{SECRET, Start, program, sent},
     intake::{Intake, Order, TEST_KEY},
 };
-use runhound::cli::Cli;
 use std::process::Output;
 
 fn text(output: &Output) -> (Option<i32>, String, String) {
@@ -280,28 +279,4 @@ fn check_says_what_is_wrong_and_how_to_mend_it() {
     let (status, out, _) = check(&good);
     assert_eq!(status, Some(1));
     assert_eq!(out.matches("is damaged at byte").count(), 2, "{out}");
-}
-
-#[test]
-fn every_flag_and_variable_that_the_documents_name_exists() {
-    use clap::CommandFactory;
-    let mut command = Cli::command();
-    let mut help = command.render_long_help().to_string();
-    for subcommand in command.get_subcommands_mut() {
-        help += &subcommand.render_long_help().to_string();
-    }
-    for document in ["README.md", "CHANGELOG.md", "docs/registering.md", "docs/staging.md", "docs/production.md"] {
-        let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
-        let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || "-_".contains(char)));
-        for word in words.filter(|word| word.starts_with("RUNHOUND_")) {
-            assert!(help.contains(word), "{document}: {word}");
-        }
-        let commands = ["runhound serve", "runhound replay", "runhound check"];
-        let lines =
-            commands.iter().flat_map(|command| text.split(command).skip(1).filter_map(|rest| rest.lines().next()));
-        for flag in lines.flat_map(|line| line.split(['`', ' '])).filter(|word| word.starts_with("--")) {
-            let flag = flag.split(['=', ',', '.', ';']).next().unwrap();
-            assert!(help.contains(flag), "{document}: {flag}");
-        }
-    }
 }

@@ -18,5 +18,6 @@ mod intake;
 mod answers;
 mod commands;
 mod delivery;
+mod documents;
 mod exactly_once;
 mod plan;

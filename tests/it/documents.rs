@@ -1,0 +1,76 @@
+//! What the documents say, held against what there is.
+
+use clap::CommandFactory;
+use runhound::cli::Cli;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+/// The files below a folder with this ending.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { files(&path, ending) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|end| end == ending))
+        .collect()
+}
+
+fn documents() -> Vec<PathBuf> {
+    let top = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root().join(name));
+    let documents: Vec<PathBuf> = top.into_iter().chain(files(&root().join("docs"), "md")).collect();
+    assert!(documents.len() > 5);
+    documents
+}
+
+#[test]
+fn every_flag_and_variable_that_the_documents_name_exists() {
+    let mut command = Cli::command();
+    let mut help = command.render_long_help().to_string();
+    for subcommand in command.get_subcommands_mut() {
+        help += &subcommand.render_long_help().to_string();
+    }
+    for document in documents() {
+        let text = read(&document);
+        let document = document.display();
+        let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || "-_".contains(char)));
+        for word in words.filter(|word| word.starts_with("RUNHOUND_")) {
+            assert!(help.contains(word), "{document}: {word}");
+        }
+        let commands = ["runhound serve", "runhound replay", "runhound check"];
+        let lines =
+            commands.iter().flat_map(|command| text.split(command).skip(1).filter_map(|rest| rest.lines().next()));
+        for flag in lines.flat_map(|line| line.split(['`', ' '])).filter(|word| word.starts_with("--")) {
+            let flag = flag.split(['=', ',', '.', ';']).next().unwrap();
+            assert!(help.contains(flag), "{document}: {flag}");
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_documents_name_exists() {
+    let sources = [files(&root().join("src"), "rs"), files(&root().join("tests"), "rs")].concat();
+    let code: String = sources.iter().map(|path| read(path)).collect();
+    let mut named = 0;
+    for document in documents() {
+        let text = read(&document);
+        // Between backticks, in lower case, and with many words in it.
+        let words = text.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2);
+        for name in
+            words.filter(|word| word.chars().all(|char| char.is_ascii_lowercase() || "_0123456789".contains(char)))
+        {
+            let is_there = code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: Workload"));
+            assert!(is_there, "{}: there is no test {name}", document.display());
+            named += 1;
+        }
+    }
+    assert!(named > 30, "{named}");
+}
