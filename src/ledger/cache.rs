@@ -269,20 +269,14 @@ impl WorkflowCache {
         Ok(())
     }
 
-    /// Completes a file whose last write was torn by a crash: the IDs before the tear, and `missing`.
-    pub(super) fn complete(
-        storage: Arc<dyn Storage>,
-        path: &Path,
-        torn: &Torn,
-        missing: &[RunKey],
-    ) -> Result<Self, FileError> {
+    /// Makes a file anew whose last write was torn by a crash: of the IDs before the tear.
+    pub(super) fn up_to_the_tear(storage: Arc<dyn Storage>, path: &Path, torn: &Torn) -> Result<Self, FileError> {
         let mut cache = Self { storage, path: path.to_owned(), keys: KeySet::default(), open: None };
         let mut document = Document::default();
         document.others.clone_from(&torn.others);
-        let missing = missing.iter().map(ToString::to_string);
-        for id in torn.ids.iter().cloned().chain(missing) {
-            if cache.keys.insert(&id) {
-                document.push(&id);
+        for id in &torn.ids {
+            if cache.keys.insert(id) {
+                document.push(id);
             }
         }
         cache.put(&document)?;

@@ -47,7 +47,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
         cache.write_last_again(last.keys.len())?;
     }
     let missing: Vec<String> =
-        settled(&state, 0).filter(|key| !cache.contains_key(*key)).map(|key| key.to_string()).collect();
+        settled(&state).filter(|key| !cache.contains_key(*key)).map(|key| key.to_string()).collect();
     if !missing.is_empty() {
         log::warn!("{}: {} IDs that were sent are missing: writing them back", files.cache.display(), missing.len());
         cache.mark_as_sent(&missing)?;
@@ -121,30 +121,27 @@ fn open_cache(storage: &Arc<dyn Storage>, path: &Path, state: &State) -> Result<
         opened => return opened,
     };
     let bytes = storage.read(path).ok().flatten().unwrap_or_default();
-    let Some((torn, missing)) = torn(&bytes, state) else {
+    let Some(torn) = torn(&bytes, state) else {
         return Err(error);
     };
-    log::warn!("{}: a torn write, completed from the journal", explain(&error));
-    WorkflowCache::complete(Arc::clone(storage), path, &torn, &missing)
+    log::warn!("{}: a torn write: what follows it is taken from the journal", explain(&error));
+    WorkflowCache::up_to_the_tear(Arc::clone(storage), path, &torn)
 }
 
-/// What stands before the tear in a cache that is not valid JSON, and what can be missing; `None` if it is damaged.
+/// What stands before the tear in a cache that is not valid JSON; `None` if it is damaged.
 ///
-/// It is torn if complete IDs come first, and all that can be missing is in batches that the journal knows.
-pub(super) fn torn(bytes: &[u8], state: &State) -> Option<(Torn, Vec<RunKey>)> {
+/// It is torn if complete IDs come first, and all that can be missing is in batches that the journal knows: in one that
+/// was sealed when all that the cache held then is still there, or in those after it.
+pub(super) fn torn(bytes: &[u8], state: &State) -> Option<Torn> {
     let torn = layout::salvage(bytes)?;
     let known = torn.ids.iter().collect::<HashSet<_>>().len();
-    // The last batch that was sealed when all that the cache held then is still there: it and those after it can be
-    // touched by the tear.
-    let first = state.sealed.iter().rposition(|batch| batch.sent <= known)?;
-    let missing = settled(state, first).collect();
-    Some((torn, missing))
+    state.sealed.iter().any(|batch| batch.sent <= known).then_some(torn)
 }
 
-/// The runs of batches from `first` on that are settled. Those of the open batch are pending still: they are sent again.
-/// So is one that was accepted anew, after somebody had taken it out of the cache.
-fn settled(state: &State, first: usize) -> impl Iterator<Item = RunKey> {
-    let keys = state.sealed.iter().skip(first).flat_map(|batch| &batch.keys).copied();
+/// The runs of batches that are settled. Those of the open batch are pending still: they are sent again. So is one that
+/// was accepted anew, after somebody had taken it out of the cache.
+fn settled(state: &State) -> impl Iterator<Item = RunKey> {
+    let keys = state.sealed.iter().flat_map(|batch| &batch.keys).copied();
     keys.filter(|key| !state.is_pending(*key))
 }
 

@@ -52,28 +52,30 @@ impl World {
     }
 
     pub(super) fn act(&mut self, act: &Act) -> Option<()> {
+        let intake = &self.house.intake;
         match act {
-            Act::Deliver(keys) => self.deliver(keys).map(|_| ()),
-            Act::Go => self.go(),
-            Act::Step => self.step().map(|_| ()),
-            Act::Pass(seconds) => Some(self.house.pass(*seconds)),
-            Act::StepClock(seconds) => Some(self.house.step_clock(*seconds)),
-            Act::Fates(fates) => Some(self.house.intake.with(|state| state.fates.extend(fates))),
-            Act::Poison(is_on) => Some(self.house.intake.with(|state| state.is_poisonable = *is_on)),
-            Act::LargestPayload(most) => Some(self.house.intake.with(|state| state.payload_max_bytes = *most)),
-            Act::Land => Some(self.house.intake.with(|state| state.land_late(&mut self.random))),
+            Act::Deliver(keys) => return self.deliver(keys).map(|_| ()),
+            Act::Go => return self.go(),
+            Act::Step => return self.step().map(|_| ()),
+            Act::Pass(seconds) => self.house.pass(*seconds),
+            Act::StepClock(seconds) => self.house.step_clock(*seconds),
+            Act::Fates(fates) => intake.with(|state| state.fates.extend(fates)),
+            Act::Poison(is_on) => intake.with(|state| state.is_poisonable = *is_on),
+            Act::LargestPayload(most) => intake.with(|state| state.payload_max_bytes = *most),
+            Act::Land => intake.with(|state| state.land_late(&mut self.random)),
             Act::Restart => {
                 self.house.close()?;
                 self.kill();
-                self.start()
+                return self.start();
             }
             Act::Kill => {
                 self.kill();
-                self.start()
+                return self.start();
             }
-            Act::Fail(nth, error, is_lasting) => Some(self.house.disk.fail_next(*nth, *error, *is_lasting)),
-            Act::Mend => Some(self.house.disk.mend()),
-            Act::CrashAfter(changes) => Some(self.house.disk.crash_after(self.house.disk.operations() + changes)),
+            Act::Fail(nth, error, is_lasting) => self.house.disk.fail_next(*nth, *error, *is_lasting),
+            Act::Mend => self.house.disk.mend(),
+            Act::CrashAfter(changes) => self.house.disk.crash_after(self.house.disk.operations() + changes),
         }
+        Some(())
     }
 }

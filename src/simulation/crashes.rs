@@ -131,7 +131,7 @@ fn go_on(times: usize, seconds: u64) -> impl Iterator<Item = Act> {
     [Act::Go, Act::Pass(seconds)].into_iter().cycle().take(2 * times)
 }
 
-fn acts(parts: Vec<Vec<Act>>) -> Vec<Act> {
+fn acts(parts: &[Vec<Act>]) -> Vec<Act> {
     parts.concat()
 }
 
@@ -165,7 +165,7 @@ workloads! {
 
     on_a_disk_of_short_writes_all_of_it_survives: Workload::new(vec![deliver(&["4", "5"]), Act::Go]).short_writes(50);
 
-    a_lost_answer_survives: Workload::new(acts(vec![
+    a_lost_answer_survives: Workload::new(acts(&[
         vec![Act::Fates(vec![Fate::TakenInSilence, Fate::TakenBut(503), Fate::Late]), deliver(&["4", "8", "5"])],
         go_on(2, 2).collect(),
         vec![deliver(&["16", "9"])],
@@ -173,13 +173,13 @@ workloads! {
         vec![Act::Land],
     ]));
 
-    a_batch_that_was_taken_apart_survives: Workload::new(acts(vec![
+    a_batch_that_was_taken_apart_survives: Workload::new(acts(&[
         vec![deliver(&["4"]), Act::Go, deliver(&["5", "8"]), Act::Fates(vec![Fate::NoConnection; 3]), Act::Go],
         vec![Act::Pass(3100), Act::Go, deliver(&["9"])],
         go_on(2, 4).collect(),
     ]));
 
-    rejected_runs_and_those_beside_them_survive: Workload::new(acts(vec![
+    rejected_runs_and_those_beside_them_survive: Workload::new(acts(&[
         vec![Act::Poison(true), deliver(&["4", "7", "5"])],
         go_on(4, 4).collect(),
         vec![deliver(&["6"])],
@@ -187,7 +187,7 @@ workloads! {
         vec![deliver(&["7"]), Act::Go],
     ]));
 
-    a_batch_in_halves_survives: Workload::new(acts(vec![
+    a_batch_in_halves_survives: Workload::new(acts(&[
         vec![Act::LargestPayload(Some(1000)), deliver(&["4", "5", "6", "8"])],
         go_on(2, 2).collect(),
     ]));
@@ -196,7 +196,7 @@ workloads! {
         deliver(&["4", "5", "6", "15", "18"]), Act::Go, Act::Pass(2), Act::Go,
     ]).settings(Settings { payload_max_bytes: 1200, ..Settings::default() });
 
-    a_compaction_survives: Workload::new(acts(vec![
+    a_compaction_survives: Workload::new(acts(&[
         vec![deliver(&["4", "5"]), Act::Go, deliver(&["8"]), Act::Go, Act::Pass(1), deliver(&["12", "9"]), Act::Go],
         vec![Act::Fates(vec![Fate::TakenInSilence]), deliver(&["16", "20"]), Act::Go, Act::Pass(2), Act::Go],
     ])).settings(compacting());

@@ -15,7 +15,6 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 const DURATION_TOTAL: &str = "github.actions.workflow_run.duration_second_total";
@@ -271,9 +270,8 @@ impl World {
         for _ in 0..STEPS_MAX {
             match self.step()? {
                 Step::Idle => break,
-                Step::Wait(wait) => {
-                    self.house.pass(wait.as_secs() + u64::from(wait > Duration::from_secs(wait.as_secs())))
-                }
+                // Whole seconds, for the intake's clock has no others.
+                Step::Wait(wait) => self.house.pass(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
                 Step::Moved | Step::Pushed { .. } => {}
             }
         }
