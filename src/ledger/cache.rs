@@ -147,8 +147,10 @@ impl WorkflowCache {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let file = self.storage.open(&self.path).and_then(|file| file.ok_or_else(missing));
         let mut file = file.map_err(|source| self.io(source))?;
-        // What is read may be in the page cache alone: whoever wrote it may have ended before the sync.
+        // What is read, and the name it is read by, may be in the page cache alone: whoever wrote it may have ended before
+        // the sync, or it was we, and our sync failed.
         file.sync().map_err(|source| self.io(source))?;
+        self.storage.sync_dir(disk::folder_of(&self.path)).map_err(|source| self.io(source))?;
         let stamp = file.stamp().map_err(|source| self.io(source))?;
         let bytes = disk::read_prefix(file.as_ref(), stamp.len).map_err(|source| self.io(source))?;
         let mut keys = KeySet::default();

@@ -37,7 +37,7 @@ struct World {
     operations: usize,
     syncs: usize,
     crash_after: Option<usize>,
-    fault: Option<Fault>,
+    faults: Vec<Fault>,
     write_max_bytes: Option<usize>,
     fails_reads: bool,
     ticks: i64,
@@ -204,7 +204,7 @@ impl SimDisk {
 
     /// Fails.
     pub(super) fn fail(&self, fault: Fault) {
-        self.world().fault = Some(fault);
+        self.world().faults.push(fault);
     }
 
     /// Fails the `nth` change from now on, or that and all after it.
@@ -224,12 +224,12 @@ impl SimDisk {
     }
 
     pub(super) fn is_failing(&self) -> bool {
-        self.world().fault.is_some()
+        !self.world().faults.is_empty()
     }
 
     /// Works again. What a failed sync left in doubt stays so.
     pub(super) fn mend(&self) {
-        self.world().fault = None;
+        self.world().faults.clear();
     }
 
     /// Makes a change, unless it is to fail, and crashes if it is the last one.
@@ -243,7 +243,7 @@ impl SimDisk {
         world.operations += 1;
         world.ticks += 1;
         let operation = world.operations;
-        let error = world.fault.filter(|fault| fault.hits(change, operation)).map(|fault| fault.error);
+        let error = world.faults.iter().find(|fault| fault.hits(change, operation)).map(|fault| fault.error);
         let result = match error {
             Some(error) => {
                 fail(&mut world);

@@ -117,6 +117,29 @@ fn a_failed_mark_goes_to_a_new_file_and_only_the_mark_is_tried_again() {
 }
 
 #[test]
+fn a_new_cache_whose_name_is_not_durable_yet_is_not_counted_on() {
+    for point in 1.. {
+        let mut world = world();
+        play(&mut world, &[deliver(&["1"]), Act::Go, deliver(&["4"])]);
+        let disk = world.house.disk.clone();
+        // Seal: a write and a sync. Mark: a write, and a sync that fails. A new file: made, written, synced, renamed; then
+        // the sync of the folder, which fails. And so does the next write of the journal: a new one is made.
+        for nth in [4, 9, 10] {
+            disk.fail_next(nth, ErrorKind::Other, false);
+        }
+        play(&mut world, &[Act::Go]);
+        assert_eq!(answers(&mut world, &["5"]), [None]);
+        disk.crash_after(disk.operations() + point);
+        if world.deliver(&[key("5")]).is_some() {
+            break;
+        }
+        for image in disk.images(true) {
+            world.after_crash(&image).start_and_check();
+        }
+    }
+}
+
+#[test]
 fn what_is_read_at_a_start_is_on_disk_before_it_counts() {
     // The process is killed after a write, or after a sync that failed, and the power goes after the next start.
     for fails in [false, true] {
