@@ -98,7 +98,7 @@ fn wait(file: Box<dyn Stored>, patience: Duration) -> io::Result<Option<Box<dyn 
     if patience.is_zero() {
         return Ok(None);
     }
-    log::info!("waiting up to {} s for another process to give the cache directory back", patience.as_secs());
+    log::info!("waiting up to {:.0} s for another process to give the cache directory back", patience.as_secs_f64());
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let locked = file.lock();
