@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(crate) const SECRET: &str = "It's a Secret to Everybody";
@@ -191,8 +191,9 @@ impl Service {
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         let mut log = self.log.lock().unwrap();
+        let begun = Instant::now();
         loop {
-            let line = log.lines.recv_timeout(PATIENCE);
+            let line = log.lines.recv_timeout(PATIENCE.saturating_sub(begun.elapsed()));
             let line = line.unwrap_or_else(|error| panic!("no {text:?} in the log: {error}: {:#?}", log.read));
             log.read.push(line.clone());
             if line.contains(text) {

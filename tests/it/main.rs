@@ -21,5 +21,6 @@ mod commands;
 mod delivery;
 mod documents;
 mod exactly_once;
+mod faults;
 mod kills;
 mod plan;
