@@ -222,17 +222,22 @@ fn of_two_processes_on_one_directory_whose_lock_was_removed_only_the_second_acce
     push(&first, 1);
     fs::remove_file(dir.path().join("lock")).unwrap();
     let second = launch.start();
-    let holder = format!("process {} ", second.id());
-    for id in [2, 3] {
+    intake.stop();
+    let holder = format!("taken by process {} ", second.id());
+    let refuses = |id| {
         assert_refused_for_now(&first.deliver(&run(id)));
         assert!(first.wait_for_log("not accepted").contains(&holder));
-    }
+    };
+    refuses(2);
     for id in [2, 4] {
         assert_eq!(second.deliver(&run(id)).status, 202);
     }
     assert_all_known(&second, [1, 2, 4]);
-    first.stop();
     second.stop();
+    // It knows nothing of what the second has accepted, and nothing has been pushed of that.
+    refuses(3);
+    first.stop();
+    intake.restart();
     push_what_is_pending(&launch);
     assert_eq!(sent_in_the_plans_layout(&launch), [1, 2, 4]);
     assert_counted(&intake, 3);
