@@ -188,7 +188,7 @@ impl OpenError {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::Lock(LockError::Held { .. }) => {
+            Self::Lock(LockError::Held { .. } | LockError::Lost { .. }) => {
                 "stop that process, or give this one a directory of its own with --cache-dir"
             }
             Self::Lock(LockError::Io { .. }) | Self::File(FileError::Io { .. }) => {

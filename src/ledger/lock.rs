@@ -23,6 +23,14 @@ pub enum LockError {
         /// What its holder wrote into it.
         holder: String,
     },
+    /// We had it; its file was removed, and another process has had it since.
+    #[error("{} was removed, and taken by {holder}: only a new start can go on", path.display())]
+    Lost {
+        /// The lock file.
+        path: PathBuf,
+        /// What that process wrote into it.
+        holder: String,
+    },
     /// The lock file cannot be used.
     #[error("{}", path.display())]
     Io {
@@ -67,14 +75,19 @@ impl Lock {
         }
     }
 
-    /// Makes sure that the lock is still the one that others meet: one whose file was removed is taken anew.
+    /// Makes sure that the lock is still the one that others meet: one whose file was removed is taken anew. Where somebody
+    /// else has made that file meanwhile it is lost, even if they have gone: they may have accepted what we do not know of.
     pub(super) fn keep(&mut self, storage: &dyn Storage) -> Result<(), LockError> {
         let io = |source| LockError::Io { path: self.path.clone(), source };
-        if !self.is_named(storage).map_err(io)? {
-            log::warn!("{} was removed: taking it anew", self.path.display());
-            storage.create_dir(disk::folder_of(&self.path)).map_err(io)?;
-            *self = Self::take(storage, &self.path, Duration::ZERO)?;
+        if self.is_named(storage).map_err(io)? {
+            return Ok(());
         }
+        if storage.stamp(&self.path).map_err(io)?.is_some() {
+            return Err(LockError::Lost { path: self.path.clone(), holder: holder(storage, &self.path) });
+        }
+        log::warn!("{} was removed: taking it anew", self.path.display());
+        storage.create_dir(disk::folder_of(&self.path)).map_err(io)?;
+        *self = Self::take(storage, &self.path, Duration::ZERO)?;
         Ok(())
     }
 
@@ -98,7 +111,7 @@ fn wait(file: Box<dyn Stored>, patience: Duration) -> io::Result<Option<Box<dyn 
     if patience.is_zero() {
         return Ok(None);
     }
-    log::info!("waiting up to {} s for another process to give the cache directory back", patience.as_secs());
+    log::info!("waiting up to {:.0} s for another process to give the cache directory back", patience.as_secs_f64());
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let locked = file.lock();

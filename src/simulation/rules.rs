@@ -267,9 +267,15 @@ fn who_lost_the_lock_records_nothing_more() {
     second.house.disk = world.house.disk.clone();
     second.start().unwrap();
     assert_eq!(second.deliver(&[key("4")]).unwrap().into_iter().map(Result::ok).collect::<Vec<_>>(), [NEW]);
-    let refused = world.deliver(&[key("5")]).unwrap().remove(0).unwrap_err();
-    assert!(refused.to_string().contains("lock is held by process"), "{refused}");
+    let refuses = |world: &mut World, id| {
+        let refused = world.deliver(&[key(id)]).unwrap().remove(0).unwrap_err().to_string();
+        assert!(refused.contains("lock was removed, and taken by process"), "{refused}");
+    };
+    refuses(&mut world, "5");
     assert_eq!(second.deliver(&[key("5")]).unwrap().remove(0).ok(), NEW);
     second.kill();
-    assert_eq!(answers(&mut world, &["8"]), [NEW], "the lock is free again");
+    refuses(&mut world, "8");
+    world.kill();
+    world.start().unwrap();
+    assert_eq!(world.house.standing().pending, 3, "what the second accepted is still there");
 }

@@ -6,12 +6,12 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Lines, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(crate) const SECRET: &str = "It's a Secret to Everybody";
@@ -33,7 +33,14 @@ pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     /// The line it started with.
     pub(crate) start_line: String,
-    log: Mutex<mpsc::Receiver<String>>,
+    log: Mutex<Log>,
+}
+
+/// The log of a service: the lines that were waited for, and those that are still to be read.
+#[derive(Debug)]
+struct Log {
+    read: Vec<String>,
+    lines: mpsc::Receiver<String>,
 }
 
 /// How to start a service.
@@ -85,12 +92,36 @@ impl Start {
         command
     }
 
+    /// Starts the service, and waits until it listens.
     pub(crate) fn start(&self) -> Service {
+        self.spawn().ready()
+    }
+
+    /// Starts the service, and waits for nothing.
+    pub(crate) fn spawn(&self) -> Starting {
         let mut child = Process(self.command().stderr(Stdio::piped()).spawn().unwrap());
-        let mut lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
+        let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
+        Starting { child, lines }
+    }
+}
+
+/// A `runhound serve` that may not listen yet.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    child: Process,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Starting {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// Waits until it listens.
+    pub(crate) fn ready(mut self) -> Service {
         let mut seen = Vec::new();
         let start_line = loop {
-            match lines.next() {
+            match self.lines.next() {
                 Some(line) => seen.push(line.unwrap()),
                 None => panic!("runhound did not start: {seen:#?}"),
             }
@@ -100,13 +131,20 @@ impl Start {
         };
         let (_, rest) = start_line.split_once("listening on http://").unwrap();
         let address = rest.split('/').next().unwrap().parse().unwrap();
-        let (sender, log) = mpsc::channel();
+        let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
-            for line in seen.into_iter().chain(lines.map_while(Result::ok)) {
+            for line in seen.into_iter().chain(self.lines.map_while(Result::ok)) {
                 drop(sender.send(line));
             }
         });
-        Service { child, address, start_line, log: Mutex::new(log) }
+        Service { child: self.child, address, start_line, log: Mutex::new(Log { read: Vec::new(), lines }) }
+    }
+
+    /// Ends it as a power cut would, wherever it is; its log.
+    pub(crate) fn kill(mut self) -> Vec<String> {
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
+        self.lines.map_while(Result::ok).collect()
     }
 }
 
@@ -115,16 +153,24 @@ impl Service {
         self.child.0.id()
     }
 
+    /// What it says it found at its start: IDs known, and runs pending.
+    pub(crate) fn standing(&self) -> (usize, usize) {
+        let (_, standing) = self.start_line.rsplit_once(": ").unwrap();
+        let mut numbers = standing.split(' ').filter_map(|word| word.parse().ok());
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.id(), name);
     }
 
-    /// Waits for the end of the process: its status and its log.
+    /// Waits for the end of the process: its status and its whole log.
     pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let status = self.child.0.wait().unwrap();
-        let log = self.log.lock().unwrap().iter().collect();
-        (status, log)
+        let Log { mut read, lines } = self.log.into_inner().unwrap();
+        read.extend(lines);
+        (status, read)
     }
 
     /// Stops it as an orchestrator would; its log.
@@ -141,12 +187,15 @@ impl Service {
         self.child.0.wait().unwrap();
     }
 
-    /// Waits for a line in the log that contains `text`.
+    /// Waits for a line in the log that contains `text`, after the one that was last waited for.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        let mut log = self.log.lock().unwrap();
+        let begun = Instant::now();
         loop {
-            let line = self.log.lock().unwrap().recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|error| panic!("no {text:?} in the log: {error}"));
+            let line = log.lines.recv_timeout(PATIENCE.saturating_sub(begun.elapsed()));
+            let line = line.unwrap_or_else(|error| panic!("no {text:?} in the log: {error}: {:#?}", log.read));
+            log.read.push(line.clone());
             if line.contains(text) {
                 return line;
             }
@@ -164,35 +213,53 @@ impl Service {
 
     /// Delivers a run as GitHub does.
     pub(crate) fn deliver(&self, run: &RunBuilder) -> Answer {
-        self.post(&run.body(), &[("X-GitHub-Event", "workflow_run")])
+        answered(self.try_deliver(run))
+    }
+
+    /// Delivers a run to a service that may have ended.
+    pub(crate) fn try_deliver(&self, run: &RunBuilder) -> io::Result<Answer> {
+        self.try_post(&run.body(), &[("X-GitHub-Event", "workflow_run")])
     }
 
     /// Posts a signed JSON body, with more headers.
     pub(crate) fn post(&self, body: &str, headers: &[(&str, &str)]) -> Answer {
+        answered(self.try_post(body, headers))
+    }
+
+    fn try_post(&self, body: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
         let signature = github::sign(SECRET, body.as_bytes());
         let mut all = vec![("X-Hub-Signature-256", signature.as_str())];
         if !headers.iter().any(|(name, _)| *name == "Content-Type") {
             all.push(("Content-Type", "application/json"));
         }
         all.extend_from_slice(headers);
-        self.request("POST", "/webhook", &all, body.as_bytes())
+        self.try_request("POST", "/webhook", &all, body.as_bytes())
     }
 
     /// Sends any request, whole.
     pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        answered(self.try_request(method, path, headers, body))
+    }
+
+    fn try_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
         let headers: String = headers.iter().map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
             self.address,
             body.len()
         );
-        self.raw(&[head.as_bytes(), body].concat())
+        self.try_raw(&[head.as_bytes(), body].concat())
     }
 
-    /// Sends bytes and reads the answer. A server that answers early may stop reading.
+    /// Sends bytes and reads the answer.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        answered(self.try_raw(bytes))
+    }
+
+    /// A server that answers early may stop reading, so that only what was read counts.
+    fn try_raw(&self, bytes: &[u8]) -> io::Result<Answer> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         drop(stream.write_all(bytes));
         let mut answer = Vec::new();
         let read = stream.read_to_end(&mut answer);
@@ -200,6 +267,10 @@ impl Service {
         assert!(!is_left_open, "the connection was not closed: {:?}", String::from_utf8_lossy(&answer));
         Answer::read(&String::from_utf8_lossy(&answer))
     }
+}
+
+fn answered(answer: io::Result<Answer>) -> Answer {
+    answer.unwrap_or_else(|error| panic!("no answer: {error}"))
 }
 
 /// A child process that does not outlive its test.
@@ -233,16 +304,17 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn read(text: &str) -> Self {
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    fn read(text: &str) -> io::Result<Self> {
+        let broken = || io::Error::new(ErrorKind::UnexpectedEof, format!("{text:?}"));
+        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
         let headers = lines.filter_map(|line| line.split_once(": "));
-        Self {
-            status: status.unwrap_or_else(|| panic!("no status: {head:?}")),
+        Ok(Self {
+            status: status.ok_or_else(broken)?,
             headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
             body: serde_json::from_str(body).unwrap_or(Value::Null),
-        }
+        })
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::float_cmp,
+    clippy::print_stdout,
     clippy::print_stderr,
     dead_code,
     unreachable_pub,
@@ -20,4 +21,6 @@ mod commands;
 mod delivery;
 mod documents;
 mod exactly_once;
+mod faults;
+mod kills;
 mod plan;
