@@ -186,10 +186,15 @@ pub enum OpenError {
 impl OpenError {
     /// What to do about it.
     #[must_use]
-    pub const fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::Lock(LockError::Held { .. } | LockError::Lost { .. }) => {
                 "stop that process, or give this one a directory of its own with --cache-dir"
+            }
+            Self::Lock(LockError::Io { source, .. }) | Self::File(FileError::Io { source, .. })
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                "make room on that disk; what is recorded is still there"
             }
             Self::Lock(LockError::Io { .. }) | Self::File(FileError::Io { .. }) => {
                 "the cache directory must exist or be creatable, and this user must be able to write there"

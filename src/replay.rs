@@ -73,7 +73,7 @@ pub enum ReplayError {
 impl ReplayError {
     /// What to do about it.
     #[must_use]
-    pub const fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Files(error) => error.hint(),
             Self::Config(error) => error.hint(),

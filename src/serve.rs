@@ -63,7 +63,7 @@ pub enum ServeError {
 impl ServeError {
     /// What to do about it, where something can be said.
     #[must_use]
-    pub const fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Config(error) => Some(error.hint()),
             Self::Ledger(error) => Some(error.hint()),

@@ -216,6 +216,8 @@ impl Owner {
     }
 
     fn mark(&mut self, keys: &[RunKey]) -> Result<(), Unavailable> {
+        // Two processes that write into one cache would destroy it.
+        self.lock.keep(self.storage.as_ref()).map_err(|error| Unavailable(explain(&error)))?;
         let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
         self.cache.mark_as_sent(&ids).map_err(|error| Unavailable(explain(&error)))?;
         self.state.settle(keys);
