@@ -3,7 +3,7 @@
 //! Invariant: what comes out is complete and valid; no error and no `Debug` shows a secret.
 
 use crate::{
-    cli::Common,
+    cli::{Common, TagArgs},
     datadog::{ApiKey, Endpoint},
     ledger::{Mode, Reruns},
     metrics::{METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
@@ -142,7 +142,7 @@ impl Settings {
             mode,
             cache_dir: cache_dir.to_owned(),
             reruns: common.reruns,
-            tagging: tagging(common, environment)?,
+            tagging: tagging(&common.tags, environment)?,
             secrets,
             datadog,
             payload_log: common.payload_log.clone(),
@@ -208,7 +208,11 @@ pub fn endpoint(environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
     Endpoint::of_site(site.trim()).ok_or(ConfigError::BadEndpoint { variable: "DD_SITE", what: "site" })
 }
 
-fn tagging(common: &Common, environment: Environment<'_>) -> Result<Tagging, ConfigError> {
+/// How runs are tagged.
+///
+/// # Errors
+/// A prefix, a pattern or a tag cannot be used.
+pub fn tagging(arguments: &TagArgs, environment: Environment<'_>) -> Result<Tagging, ConfigError> {
     let mut constant: Vec<String> = tag("env", variable(environment, "DD_ENV").as_deref()).into_iter().collect();
     let tags = variable(environment, "DD_TAGS").unwrap_or_default();
     for tag in tags.split([' ', ',', '\t', '\n']).filter_map(tag_form) {
@@ -219,9 +223,9 @@ fn tagging(common: &Common, environment: Environment<'_>) -> Result<Tagging, Con
         constant.push(tag);
     }
     Ok(Tagging {
-        prefix: prefix(&common.metric_prefix)?,
-        branches: globs(&common.branches)?,
-        extra: common.extra_tags.clone(),
+        prefix: prefix(&arguments.metric_prefix)?,
+        branches: globs(&arguments.branches)?,
+        extra: arguments.extra_tags.clone(),
         constant,
     })
 }
