@@ -185,13 +185,14 @@ pub fn secrets(environment: Environment<'_>) -> Result<Vec<Secret>, ConfigError>
 /// # Errors
 /// There is none, or it cannot be used.
 pub fn api_key(environment: Environment<'_>) -> Result<ApiKey, ConfigError> {
-    let (variable, text) = match variable(environment, "DD_API_KEY") {
-        Some(text) => ("DD_API_KEY", text),
-        None => ("DD_API_KEY_FILE", file(environment, "DD_API_KEY_FILE")?.ok_or(ConfigError::NoApiKey)?),
-    };
-    let text = text.trim();
-    let is_one_word = !text.contains(char::is_whitespace);
-    ApiKey::new(text).filter(|_| is_one_word).ok_or(ConfigError::BadApiKey { variable })
+    let bad = |variable| ConfigError::BadApiKey { variable };
+    if let Some(text) = variable(environment, "DD_API_KEY") {
+        return ApiKey::new(&text).ok_or(bad("DD_API_KEY"));
+    }
+    let name = "DD_API_KEY_FILE";
+    let text = file(environment, name)?.ok_or(ConfigError::NoApiKey)?;
+    let path = variable(environment, name).map(PathBuf::from).unwrap_or_default();
+    Ok(ApiKey::new(&text).ok_or(bad(name))?.of_file(&path))
 }
 
 /// Where to push.
