@@ -30,6 +30,10 @@ replay:
 bench:
     cargo bench --locked --bench load
 
+# How a backlog of 10,000 and of 100,000 runs drains
+bench-backlog:
+    cargo bench --locked --bench backlog
+
 # Fixtures against GitHub's own schema of webhook events; needs `pip install jsonschema`
 fixtures SCHEMA:
     python3 fixtures/validate.py {{ quote(SCHEMA) }}

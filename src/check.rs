@@ -3,6 +3,8 @@
 use crate::{
     cli,
     config::{self, ConfigError, Settings},
+    datadog::{Answer, ApiKey, Client, ClientError, Endpoint, Intake},
+    delivery::APART_MAX_S,
     event::RunKey,
     explain::explain,
     ledger::{self, Files, Mode, OpenError, RealDisk, Repaired, Storage},
@@ -61,13 +63,15 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
         Err(error) => Err(misconfigured(error)),
     }];
     if mode == Mode::Live {
-        findings.push(
-            config::api_key(environment)
-                .map(|_| "Datadog API key: present".to_owned())
-                .map_err(|error| misconfigured(&error)),
-        );
-        let endpoint = config::endpoint(environment);
-        findings.push(endpoint.map(|endpoint| format!("Datadog: {endpoint}")).map_err(|error| misconfigured(&error)));
+        let endpoint = config::endpoint(environment).map_err(|error| misconfigured(&error));
+        let key = config::api_key(environment).map_err(|error| misconfigured(&error));
+        findings.extend(match (endpoint, key) {
+            (Ok(endpoint), Ok(key)) => datadog(endpoint, key),
+            (endpoint, key) => vec![
+                endpoint.map(|endpoint| format!("Datadog: {endpoint}")),
+                key.map(|_| "Datadog API key: present, not tried".to_owned()),
+            ],
+        });
     }
     let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new(), environment);
     findings.push(match settings {
@@ -85,6 +89,38 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     let inspected = ledger::inspect(&files).into_iter();
     findings.extend(inspected.map(|finding| finding.map_err(|error| (explain(&error), OpenError::from(error).hint()))));
     findings
+}
+
+/// Asks Datadog whether the key is valid, and what time it is.
+fn datadog(endpoint: Endpoint, key: ApiKey) -> Vec<Finding> {
+    let shown = endpoint.to_string();
+    let answer = actix_web::rt::System::new()
+        .block_on(async { Ok::<Answer, ClientError>(Client::new(endpoint, key)?.validate().await) });
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return vec![Err((explain(&error), "the certificates of this machine cannot be used"))],
+    };
+    let now = jiff::Timestamp::now().as_second();
+    let apart = answer.date.map(|date| date - now).filter(|apart| apart.abs() > APART_MAX_S);
+    let clock = apart.map(|apart| {
+        Err((format!("the clock of this machine is {apart} s apart from Datadog's"), "set it, or run a time service"))
+    });
+    let key = match answer.status {
+        Some(200..=299) => Ok(format!("Datadog API key: valid, says {shown}")),
+        Some(status @ (401 | 403)) => Err((
+            format!("Datadog API key: refused by {shown} with {status}"),
+            "copy the key again from Datadog: Organization Settings, API Keys; each site (DD_SITE) has keys of its own",
+        )),
+        Some(status) => Err((
+            format!("Datadog: {shown} answered {status} when asked about the API key: {}", answer.text),
+            "if DD_URL names a proxy, it must hand on /api/v1/validate and /api/v2/series; else try again later",
+        )),
+        None => Err((
+            format!("Datadog: no answer from {shown}: {}", answer.text),
+            "see to DD_SITE or DD_URL, name resolution, and outgoing HTTPS",
+        )),
+    };
+    [key].into_iter().chain(clock).collect()
 }
 
 /// Repairs what is damaged, and says what has come of it.

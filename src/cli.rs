@@ -4,7 +4,7 @@ use crate::{
     ledger::Reruns,
     metrics::{DEFAULT_PREFIX, ExtraTag},
 };
-use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 const ENVIRONMENT: &str = "\
@@ -82,6 +82,8 @@ pub enum Command {
     /// Nothing is changed, unless --repair is given.
     #[command(after_help = ENVIRONMENT)]
     Check(Check),
+    /// Tell which metrics are sent, with type, unit, description and tags
+    Metrics(Metrics),
 }
 
 /// What `serve`, `replay` and `check` share.
@@ -90,6 +92,17 @@ pub struct Common {
     /// What to do with a re-run: its attempts share one ID
     #[arg(long, env = "RUNHOUND_RERUNS", value_enum, default_value_t)]
     pub reruns: Reruns,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub tags: TagArgs,
+    /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]
+    #[arg(long, env = "RUNHOUND_PAYLOAD_LOG", value_name = "FILE")]
+    pub payload_log: Option<PathBuf>,
+}
+
+/// What metrics and their tags look like.
+#[derive(Debug, Clone, Args)]
+pub struct TagArgs {
     /// What stands before every metric's name
     #[arg(long, env = "RUNHOUND_METRIC_PREFIX", value_name = "PREFIX", default_value = DEFAULT_PREFIX)]
     pub metric_prefix: String,
@@ -99,9 +112,6 @@ pub struct Common {
     /// Tags to send beside the usual ones: each value of each is a custom metric on the bill
     #[arg(long, env = "RUNHOUND_EXTRA_TAGS", value_name = "TAG", value_delimiter = ',', value_enum)]
     pub extra_tags: Vec<ExtraTag>,
-    /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]
-    #[arg(long, env = "RUNHOUND_PAYLOAD_LOG", value_name = "FILE")]
-    pub payload_log: Option<PathBuf>,
 }
 
 /// Arguments of `serve`.
@@ -161,6 +171,27 @@ pub struct Check {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub common: Common,
+}
+
+/// Arguments of `metrics`.
+#[derive(Debug, Args)]
+pub struct Metrics {
+    /// How to tell it
+    #[arg(long, env = "RUNHOUND_FORMAT", value_enum, default_value_t)]
+    pub format: Format,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub tags: TagArgs,
+}
+
+/// For whom the catalogue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs: a list of objects with `name`, `type`, `unit`, `description` and `tags`
+    Json,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Invariant: what comes out is complete and valid; no error and no `Debug` shows a secret.
 
 use crate::{
-    cli::Common,
+    cli::{Common, TagArgs},
     datadog::{ApiKey, Endpoint},
     ledger::{Mode, Reruns},
     metrics::{METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
@@ -142,7 +142,7 @@ impl Settings {
             mode,
             cache_dir: cache_dir.to_owned(),
             reruns: common.reruns,
-            tagging: tagging(common, environment)?,
+            tagging: tagging(&common.tags, environment)?,
             secrets,
             datadog,
             payload_log: common.payload_log.clone(),
@@ -185,13 +185,14 @@ pub fn secrets(environment: Environment<'_>) -> Result<Vec<Secret>, ConfigError>
 /// # Errors
 /// There is none, or it cannot be used.
 pub fn api_key(environment: Environment<'_>) -> Result<ApiKey, ConfigError> {
-    let (variable, text) = match variable(environment, "DD_API_KEY") {
-        Some(text) => ("DD_API_KEY", text),
-        None => ("DD_API_KEY_FILE", file(environment, "DD_API_KEY_FILE")?.ok_or(ConfigError::NoApiKey)?),
-    };
-    let text = text.trim();
-    let is_one_word = !text.contains(char::is_whitespace);
-    ApiKey::new(text).filter(|_| is_one_word).ok_or(ConfigError::BadApiKey { variable })
+    let bad = |variable| ConfigError::BadApiKey { variable };
+    if let Some(text) = variable(environment, "DD_API_KEY") {
+        return ApiKey::new(&text).ok_or(bad("DD_API_KEY"));
+    }
+    let name = "DD_API_KEY_FILE";
+    let text = file(environment, name)?.ok_or(ConfigError::NoApiKey)?;
+    let path = variable(environment, name).map(PathBuf::from).unwrap_or_default();
+    Ok(ApiKey::new(&text).ok_or(bad(name))?.of_file(&path))
 }
 
 /// Where to push.
@@ -208,7 +209,11 @@ pub fn endpoint(environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
     Endpoint::of_site(site.trim()).ok_or(ConfigError::BadEndpoint { variable: "DD_SITE", what: "site" })
 }
 
-fn tagging(common: &Common, environment: Environment<'_>) -> Result<Tagging, ConfigError> {
+/// How runs are tagged.
+///
+/// # Errors
+/// A prefix, a pattern or a tag cannot be used.
+pub fn tagging(arguments: &TagArgs, environment: Environment<'_>) -> Result<Tagging, ConfigError> {
     let mut constant: Vec<String> = tag("env", variable(environment, "DD_ENV").as_deref()).into_iter().collect();
     let tags = variable(environment, "DD_TAGS").unwrap_or_default();
     for tag in tags.split([' ', ',', '\t', '\n']).filter_map(tag_form) {
@@ -219,9 +224,9 @@ fn tagging(common: &Common, environment: Environment<'_>) -> Result<Tagging, Con
         constant.push(tag);
     }
     Ok(Tagging {
-        prefix: prefix(&common.metric_prefix)?,
-        branches: globs(&common.branches)?,
-        extra: common.extra_tags.clone(),
+        prefix: prefix(&arguments.metric_prefix)?,
+        branches: globs(&arguments.branches)?,
+        extra: arguments.extra_tags.clone(),
         constant,
     })
 }

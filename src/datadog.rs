@@ -3,13 +3,15 @@
 //! Invariant: one call is one request; nothing here retries. The API key is in no log and no error.
 
 mod client;
+mod key;
 mod submit;
 mod verdict;
 
 use crate::metrics::MetricPayload;
 
 pub(crate) use client::http_client;
-pub use client::{Answer, ApiKey, Client, ClientError, Endpoint};
+pub use client::{Answer, Client, ClientError, Endpoint};
+pub use key::ApiKey;
 pub use submit::{DatadogService, SubmitError, SubmitOptions, Submitted};
 pub use verdict::{Verdict, verdict};
 

@@ -20,6 +20,7 @@ use std::{cell::Cell, collections::VecDeque, time::Duration};
 use tokio::sync::Notify;
 
 pub use backoff::{Backoff, Jitter};
+pub(crate) use now::APART_MAX_S;
 use now::Now;
 pub use now::{Clock, Moment};
 

@@ -30,6 +30,8 @@ pub mod replay;
 
 pub mod check;
 
+pub mod describe;
+
 pub mod explain;
 
 pub use datadog::DatadogService;

@@ -3,6 +3,7 @@
 use runhound::{
     check,
     cli::{Cli, Command},
+    describe::{self, DescribeError},
     replay::{self, ReplayError},
     serve::{self, ServeError},
 };
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     let default_level = match cli.command {
         Command::Serve(_) => "info,actix_server=warn",
         // These say on standard output what there is to say.
-        Command::Replay(_) | Command::Check(_) => "warn",
+        Command::Replay(_) | Command::Check(_) | Command::Metrics(_) => "warn",
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default_level)).init();
     match run(&cli.command) {
@@ -37,6 +38,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Serve(arguments) => serve::serve(arguments)?,
         Command::Replay(arguments) => replay::replay(arguments)?,
         Command::Check(arguments) => check::check(arguments)?,
+        Command::Metrics(arguments) => describe::describe(arguments)?,
     }
     Ok(())
 }
@@ -44,5 +46,6 @@ fn run(command: &Command) -> anyhow::Result<()> {
 /// What to do about an error, where something can be said.
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
     let of_serve = error.downcast_ref::<ServeError>().and_then(ServeError::hint);
-    of_serve.or_else(|| error.downcast_ref::<ReplayError>().and_then(ReplayError::hint))
+    let of_replay = || error.downcast_ref::<ReplayError>().and_then(ReplayError::hint);
+    of_serve.or_else(of_replay).or_else(|| error.downcast_ref::<DescribeError>().and_then(DescribeError::hint))
 }

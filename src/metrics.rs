@@ -3,12 +3,14 @@
 //! Invariant: no I/O, no clock. The same slots always make the same series, to the last byte, so that
 //! a batch that is sent again overwrites itself and nothing else.
 
+mod catalogue;
 mod tags;
 
 use crate::event::RunKey;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+pub use catalogue::Catalogue;
 pub use tags::{ExtraTag, RUN_TAG_KEYS, TAG_MAX_CHARS, Tagging, tag, tag_form};
 
 /// What stands before every metric's name unless configured otherwise.
@@ -112,16 +114,15 @@ impl Metric {
     const ALL: [Self; 4] = [Self::Total, Self::ConclusionTotal, Self::Duration, Self::DurationTotal];
 
     fn name(self, tag_set: &TagSet) -> String {
-        let prefix = &tag_set.prefix;
+        let room = METRIC_NAME_MAX_CHARS.saturating_sub(Self::ConclusionTotal.of(&tag_set.prefix, "").len());
+        let conclusion: String = conclusion(tag_set).chars().take(room).map(name_char).collect();
+        self.of(&tag_set.prefix, &conclusion)
+    }
+
+    fn of(self, prefix: &str, conclusion: &str) -> String {
         match self {
             Self::Total => format!("{prefix}.workflow_run.total"),
-            Self::ConclusionTotal => {
-                let start = format!("{prefix}.workflow_run.conclusion.");
-                let end = "_total";
-                let room = METRIC_NAME_MAX_CHARS.saturating_sub(start.len() + end.len());
-                let conclusion: String = conclusion(tag_set).chars().take(room).map(name_char).collect();
-                format!("{start}{conclusion}{end}")
-            }
+            Self::ConclusionTotal => format!("{prefix}.workflow_run.conclusion.{conclusion}_total"),
             Self::Duration => format!("{prefix}.workflow_run.duration_second"),
             Self::DurationTotal => format!("{prefix}.workflow_run.duration_second_total"),
         }

@@ -22,26 +22,24 @@ fn path(file: &NamedTempFile) -> &str {
 }
 
 fn common() -> Common {
-    Common {
-        reruns: Reruns::Push,
-        metric_prefix: "github.actions".to_owned(),
-        branches: Vec::new(),
-        extra_tags: Vec::new(),
-        payload_log: None,
-    }
+    Common { reruns: Reruns::Push, tags: tag_arguments(), payload_log: None }
+}
+
+fn tag_arguments() -> TagArgs {
+    TagArgs { metric_prefix: "github.actions".to_owned(), branches: Vec::new(), extra_tags: Vec::new() }
 }
 
 fn tagging_of(variables: &[(&str, &str)]) -> Result<Tagging, ConfigError> {
-    tagging(&common(), &of(variables))
+    tagging(&tag_arguments(), &of(variables))
 }
 
 fn with_prefix(prefix: &str) -> Result<Tagging, ConfigError> {
-    tagging(&Common { metric_prefix: prefix.to_owned(), ..common() }, &of(&[]))
+    tagging(&TagArgs { metric_prefix: prefix.to_owned(), ..tag_arguments() }, &of(&[]))
 }
 
 fn with_branches(branches: &[&str]) -> Result<Tagging, ConfigError> {
     let branches = branches.iter().map(|glob| (*glob).to_owned()).collect();
-    tagging(&Common { branches, ..common() }, &of(&[]))
+    tagging(&TagArgs { branches, ..tag_arguments() }, &of(&[]))
 }
 
 fn endpoint_of(variables: &[(&str, &str)]) -> Result<String, ConfigError> {
@@ -229,9 +227,11 @@ fn a_pattern_that_is_none_is_named() {
 fn settings_are_those_of_arguments_and_environment() {
     let common = Common {
         reruns: Reruns::Drop,
-        metric_prefix: "acme.ci".to_owned(),
-        branches: vec!["release/*".to_owned()],
-        extra_tags: vec![ExtraTag::Actor],
+        tags: TagArgs {
+            metric_prefix: "acme.ci".to_owned(),
+            branches: vec!["release/*".to_owned()],
+            extra_tags: vec![ExtraTag::Actor],
+        },
         payload_log: Some("payloads.jsonl".into()),
     };
     let environment = [("DD_API_KEY", "key"), ("DD_SITE", "datadoghq.eu"), ("DD_ENV", "prod")];

@@ -5,7 +5,8 @@
 
 use super::{
     Intake,
-    client::{Answer, ApiKey, Client, ClientError, Endpoint},
+    client::{Answer, Client, ClientError, Endpoint},
+    key::ApiKey,
     verdict::Verdict,
 };
 use crate::{

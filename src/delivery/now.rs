@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Further apart than this from the local clock is worth a warning.
-const APART_MAX_S: i64 = 60;
+pub(crate) const APART_MAX_S: i64 = 60;
 
 /// One reading of the local clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,20 @@ pub enum ExtraTag {
     WorkflowPath,
 }
 
+impl ExtraTag {
+    /// The tag's key.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::RunAttempt => "run_attempt",
+            Self::Sender => "sender",
+            Self::Actor => "actor",
+            Self::TriggeringActor => "triggering_actor",
+            Self::WorkflowPath => "workflow_path",
+        }
+    }
+}
+
 /// The keys of the tags that a run sets itself. `DD_TAGS` may not set them too.
 pub const RUN_TAG_KEYS: [&str; 13] = [
     "repository_owner",
@@ -90,12 +104,16 @@ impl Tagging {
             tag("conclusion", run.conclusion.as_deref()).or_else(|| tag("conclusion", Some("unknown"))),
             tag("sender_type", run.sender_type.as_deref()),
         ];
-        tags.extend(self.extra.iter().map(|extra| match extra {
-            ExtraTag::RunAttempt => tag("run_attempt", Some(&run.key.attempt.0.to_string())),
-            ExtraTag::Sender => tag("sender", run.sender.as_deref()),
-            ExtraTag::Actor => tag("actor", run.actor.as_deref()),
-            ExtraTag::TriggeringActor => tag("triggering_actor", run.triggering_actor.as_deref()),
-            ExtraTag::WorkflowPath => tag("workflow_path", run.workflow_path.as_deref()),
+        tags.extend(self.extra.iter().map(|extra| {
+            let attempt = run.key.attempt.0.to_string();
+            let value = match extra {
+                ExtraTag::RunAttempt => Some(attempt.as_str()),
+                ExtraTag::Sender => run.sender.as_deref(),
+                ExtraTag::Actor => run.actor.as_deref(),
+                ExtraTag::TriggeringActor => run.triggering_actor.as_deref(),
+                ExtraTag::WorkflowPath => run.workflow_path.as_deref(),
+            };
+            tag(extra.key(), value)
         }));
         let mut tags: Vec<String> = tags.into_iter().flatten().collect();
         tags.extend(self.constant.iter().filter_map(|constant| tag_form(constant)));

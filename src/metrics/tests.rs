@@ -21,7 +21,7 @@ pub(crate) fn tagging() -> Tagging {
 }
 
 /// A run of 61 s that has every field.
-fn completed() -> CompletedRun {
+pub(crate) fn completed() -> CompletedRun {
     let text = |text: &str| Some(text.to_owned());
     CompletedRun {
         key: RunKey { id: RunId(30_433_642), attempt: Attempt::FIRST },

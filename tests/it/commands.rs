@@ -151,6 +151,39 @@ fn a_check_tells_a_torn_mark_from_damage() {
 }
 
 #[test]
+fn a_check_asks_datadog_about_the_key_and_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    let url = format!("{}/proxy", intake.url());
+    let check = |key: &str| {
+        let mut command = program(&["check", &cache_dir]);
+        command.envs([("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", key), ("DD_URL", &url)]);
+        let (status, out, _) = text(&command.output().unwrap());
+        assert!(!out.contains(key), "{out}");
+        (status, out)
+    };
+    let (status, out) = check(TEST_KEY);
+    assert_eq!(status, Some(0), "{out}");
+    assert!(out.contains(&format!("ok     Datadog API key: valid, says {url}")), "{out}");
+    let (status, out) = check("another-key");
+    assert_eq!(status, Some(1), "{out}");
+    assert!(out.contains(&format!("wrong  Datadog API key: refused by {url} with 403")), "{out}");
+    intake.set_clock_offset(7200);
+    let (status, out) = check(TEST_KEY);
+    assert_eq!(status, Some(1), "{out}");
+    let apart = ["7199", "7200", "7201"].map(|apart| format!("the clock of this machine is {apart} s apart"));
+    assert!(apart.iter().any(|apart| out.contains(apart)), "{out}");
+    intake.set_validate(Some(502));
+    assert!(check(TEST_KEY).1.contains("answered 502"));
+    intake.stop();
+    let (status, out) = check(TEST_KEY);
+    assert_eq!(status, Some(1), "{out}");
+    assert!(out.contains(&format!("wrong  Datadog: no answer from {url}")), "{out}");
+    assert_eq!(intake.requests().len(), 0);
+}
+
+#[test]
 fn a_check_counts_what_is_pending_and_names_the_oldest() {
     let dir = tempfile::tempdir().unwrap();
     let intake = Intake::stopped();
@@ -161,8 +194,9 @@ fn a_check_counts_what_is_pending_and_names_the_oldest() {
     assert!(log.iter().any(|line| line.contains("2 runs are pending")), "{log:#?}");
     let cache_dir = format!("--cache-dir={}", dir.path().display());
     let mut check = program(&["check", &cache_dir]);
-    let (status, out, _) =
-        text(&check.env("GITHUB_WEBHOOK_SECRET", SECRET).env("DD_API_KEY", TEST_KEY).output().unwrap());
+    intake.restart();
+    check.envs([("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY), ("DD_URL", &intake.url())]);
+    let (status, out, _) = text(&check.output().unwrap());
     assert_eq!(status, Some(0), "{out}");
     let pending =
         "journal.jsonl: 2 runs pending, 0 of them in the last batch; the oldest, 9, ended 2026-11-30T00:53:20Z";
@@ -183,7 +217,8 @@ fn a_repair_sets_damaged_files_aside_and_keeps_what_can_be_read() {
     let cache_dir = format!("--cache-dir={}", dir.path().display());
     let check = |arguments: &[&str]| {
         let mut command = program(&[&["check", &cache_dir], arguments].concat());
-        text(&command.env("GITHUB_WEBHOOK_SECRET", SECRET).env("DD_API_KEY", TEST_KEY).output().unwrap())
+        command.envs([("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY), ("DD_URL", &intake.url())]);
+        text(&command.output().unwrap())
     };
     let (status, out, _) = check(&["--repair"]);
     assert_eq!(status, Some(1));
@@ -269,7 +304,9 @@ fn check_says_what_is_wrong_and_how_to_mend_it() {
     assert_eq!(out.matches("wrong  ").count(), 3, "{out}");
     assert_eq!(out.matches("hint: ").count(), 3, "{out}");
     assert!(err.contains("3 to mend"), "{err}");
-    let good = [("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY)];
+    let intake = Intake::start();
+    let url = intake.url();
+    let good = [("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY), ("DD_URL", &url)];
     let (status, out, _) = check(&good);
     assert_eq!(status, Some(0), "{out}");
     assert!(!out.contains(SECRET) && !out.contains(TEST_KEY));

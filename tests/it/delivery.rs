@@ -14,6 +14,7 @@ use runhound::{
     metrics::{Run, TagSet},
 };
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::Duration,
@@ -56,10 +57,16 @@ impl Line {
         let Opened { ledger, owner, open_batch, .. } =
             Ledger::open(Options::new(files, Reruns::Push, self.start - 7200)).unwrap();
         let clock = Arc::clone(&self.clock);
-        let client = Client::new(Endpoint::new(&self.intake.url()).unwrap(), ApiKey::new(TEST_KEY).unwrap()).unwrap();
+        let key = ApiKey::new(TEST_KEY).unwrap().of_file(&self.key_file());
+        let client = Client::new(Endpoint::new(&self.intake.url()).unwrap(), key).unwrap();
         let read = Clock::new(move || *clock.lock().unwrap());
         let delivery = Delivery::new(ledger.clone(), open_batch, Some(client), read, Box::new(|longest| longest));
         (self.ledger, self.owner, self.delivery) = (Some(ledger), Some(owner), Some(delivery));
+    }
+
+    /// The file that the key is read from, once there is one.
+    fn key_file(&self) -> PathBuf {
+        self.dir.path().join("key")
     }
 
     /// Ends delivery and ledger wherever they are, and opens them anew.

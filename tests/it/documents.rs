@@ -1,7 +1,9 @@
 //! What the documents say, held against what there is.
 
+use crate::harness::program;
 use clap::CommandFactory;
 use runhound::cli::Cli;
+use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -45,7 +47,7 @@ fn every_flag_and_variable_that_the_documents_name_exists() {
         for word in words.filter(|word| word.starts_with("RUNHOUND_")) {
             assert!(help.contains(word), "{document}: {word}");
         }
-        let commands = ["runhound serve", "runhound replay", "runhound check"];
+        let commands = ["runhound serve", "runhound replay", "runhound check", "runhound metrics"];
         let lines =
             commands.iter().flat_map(|command| text.split(command).skip(1).filter_map(|rest| rest.lines().next()));
         for flag in lines.flat_map(|line| line.split(['`', ' '])).filter(|word| word.starts_with("--")) {
@@ -73,4 +75,24 @@ fn every_test_that_the_documents_name_exists() {
         }
     }
     assert!(named > 30, "{named}");
+}
+
+#[test]
+fn the_tables_of_metrics_tell_what_the_catalogue_tells() {
+    let output = program(&["metrics", "--format=json"]).output().unwrap();
+    let catalogue: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metrics = catalogue.as_array().unwrap();
+    assert_eq!(metrics.len(), 4);
+    let readme = read(&root().join("README.md"));
+    for metric in metrics {
+        let text = |field: &str| metric[field].as_str().unwrap_or_default();
+        let unit = metric["unit"].as_str().map(|unit| format!(", {unit}")).unwrap_or_default();
+        let row = format!("| `{}` | {}{unit} | {} |", text("name"), text("type"), text("description"));
+        assert!(readme.contains(&row), "the README has no row {row}");
+        for tag in metric["tags"].as_array().unwrap() {
+            assert!(readme.contains(&format!("`{}`", tag.as_str().unwrap())), "the README has no tag {tag}");
+        }
+    }
+    let table = String::from_utf8(program(&["metrics"]).output().unwrap().stdout).unwrap();
+    assert!(metrics.iter().all(|metric| table.contains(metric["name"].as_str().unwrap())), "{table}");
 }

@@ -119,6 +119,21 @@ async fn a_refused_key_holds_everything_for_a_minute_at_a_time() {
 }
 
 #[actix_web::test]
+async fn a_key_that_is_changed_in_its_file_is_used_without_a_restart() {
+    let mut line = Line::new();
+    line.accept(1, "ci").await;
+    line.go().await;
+    line.intake.set_key("the next key");
+    line.accept(2, "ci").await;
+    assert_eq!(line.go().await, Some(Duration::from_secs(60)), "403");
+    std::fs::write(line.key_file(), "the-next-key\n").unwrap();
+    line.intake.set_key("the-next-key");
+    line.go_on_for(HOUR).await;
+    line.assert_exact(2);
+    assert_eq!((line.pending().await, line.totals().in_doubt), (0, 0));
+}
+
+#[actix_web::test]
 async fn what_is_too_large_goes_by_halves_and_a_single_slot_is_kept() {
     let mut line = Line::new();
     for id in 0..8 {

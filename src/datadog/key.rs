@@ -1,0 +1,112 @@
+//! The API key, and the file it comes from.
+
+use awc::http::header::HeaderValue;
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+/// A Datadog API key, ready for its header. Its `Debug` is redacted.
+#[derive(Clone)]
+pub struct ApiKey {
+    value: HeaderValue,
+    file: Option<PathBuf>,
+    /// Whether the file could not be used when it was last looked at.
+    is_stale: bool,
+}
+
+impl ApiKey {
+    /// A key from its text, white space around it left out; `None` if it is empty or no header could hold it.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        Some(Self { value: value(text)?, file: None, is_stale: false })
+    }
+
+    /// The same, and it is read again from this file: see [`Self::renew`].
+    #[must_use]
+    pub fn of_file(self, path: &Path) -> Self {
+        Self { file: Some(path.to_owned()), ..self }
+    }
+
+    /// Reads the file again, if the key is of one: before each request, so that a key that was changed, or mended after a
+    /// 403, is used without a restart. While the file cannot be used the key stays as it is.
+    pub(super) fn renew(&mut self) {
+        let Some(path) = &self.file else {
+            return;
+        };
+        let path_shown = path.display();
+        let read = fs::read_to_string(path).map_err(|error| error.to_string());
+        match read.and_then(|text| value(&text).ok_or_else(|| "no usable key".to_owned())) {
+            Ok(value) => {
+                if value != self.value {
+                    log::info!("{path_shown}: the API key has changed");
+                    self.value = value;
+                }
+                self.is_stale = false;
+            }
+            Err(error) => {
+                if !self.is_stale {
+                    log::warn!("{path_shown}: {error}: the API key that was read before is used");
+                }
+                self.is_stale = true;
+            }
+        }
+    }
+
+    /// The value of its header.
+    pub(super) fn header(&self) -> HeaderValue {
+        self.value.clone()
+    }
+
+    /// A text in which the key cannot be read.
+    pub(super) fn hidden_in(&self, text: &str) -> String {
+        self.value.to_str().map(|key| text.replace(key, "(the API key)")).unwrap_or_default()
+    }
+}
+
+fn value(text: &str) -> Option<HeaderValue> {
+    let text = text.trim();
+    let mut value =
+        HeaderValue::from_str(text).ok().filter(|_| !text.is_empty() && !text.contains(char::is_whitespace))?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(redacted)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_never_printed_and_must_fit_a_header() {
+        assert_eq!(format!("{:?}", ApiKey::new("hush").unwrap()), "ApiKey(redacted)");
+        for text in ["", " ", "a\nb", "two words", "nul\0"] {
+            assert!(ApiKey::new(text).is_none(), "{text:?}");
+        }
+        assert_eq!(ApiKey::new("hush").unwrap().hidden_in("it is hush"), "it is (the API key)");
+    }
+
+    #[test]
+    fn a_key_of_a_file_is_the_one_that_the_file_holds_and_stays_while_it_holds_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let mut key = ApiKey::new("one").unwrap().of_file(&path);
+        let mut renewed = |text: Option<&str>| {
+            match text {
+                Some(text) => fs::write(&path, text).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            key.renew();
+            key.header().to_str().unwrap().to_owned()
+        };
+        assert_eq!(renewed(Some("two\n")), "two");
+        assert_eq!(renewed(None), "two");
+        assert_eq!(renewed(Some("")), "two");
+        assert_eq!(renewed(Some("three")), "three");
+    }
+}
