@@ -110,7 +110,9 @@ fn on_a_full_disk_deliveries_are_refused_and_taken_again_once_there_is_room() {
     assert_all_known(&service, accepted.clone());
     assert_eq!(names(dir.path()), ["ballast", "journal.jsonl", "lock", "sent-workflows.json"]);
     let mut check = program(&["check", &format!("--cache-dir={}", dir.path().display())]);
-    let checked = check.env("GITHUB_WEBHOOK_SECRET", SECRET).env("DD_API_KEY", TEST_KEY).output().unwrap();
+    let another = Intake::start();
+    check.envs([("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY), ("DD_URL", &another.url())]);
+    let checked = check.output().unwrap();
     let report = String::from_utf8(checked.stdout).unwrap();
     assert!(report.contains(&format!("journal.jsonl: {} runs pending", accepted.len())), "{report}");
     assert!(checked.status.success(), "{report}");
@@ -216,10 +218,10 @@ fn a_directory_deleted_in_use_is_made_anew_with_all_that_was_answered() {
 
 #[test]
 fn of_two_processes_on_one_directory_whose_lock_was_removed_only_the_second_accepts() {
-    let (dir, intake) = (tempfile::tempdir().unwrap(), Intake::start());
-    let launch = Start::live(dir.path(), &intake);
+    let intake = Intake::start();
+    let (dir, launch) = one_sent(&intake);
+    // It has nothing to mark, which would take the lock anew before the second comes.
     let first = launch.start();
-    push(&first, 1);
     fs::remove_file(dir.path().join("lock")).unwrap();
     let second = launch.start();
     intake.stop();
