@@ -24,7 +24,7 @@ fn play(workload: &Workload, fault: Fault, crash_after: Option<usize>) -> (World
 
 fn faults(points: usize) -> impl Iterator<Item = Fault> {
     (1..=points).flat_map(|at| {
-        [ErrorKind::StorageFull, ErrorKind::Other, ErrorKind::ReadOnlyFilesystem]
+        [ErrorKind::StorageFull, ErrorKind::Other]
             .into_iter()
             .flat_map(move |error| [false, true].into_iter().map(move |is_lasting| Fault { at, error, is_lasting }))
     })
