@@ -260,7 +260,7 @@ pub struct Opened {
     pub standing: Standing,
     /// The batch that was open when the ledger was last used, as it was sealed.
     pub open_batch: Option<Batch>,
-    /// Done when the owner has ended, which it does by itself only if it has failed.
+    /// Done when the owner has ended, which it does by itself only if it has failed, or has lost the directory.
     pub ended: oneshot::Receiver<()>,
 }
 

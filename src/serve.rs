@@ -143,7 +143,7 @@ impl Application {
         let stopped = async {
             tokio::select! {
                 () = stop => log::info!("stopping: finishing requests"),
-                _ = &mut self.ended => log::error!("the ledger's thread has failed: stopping, to be started anew"),
+                _ = &mut self.ended => log::error!("the ledger has ended: stopping, to be started anew"),
             }
             handle.stop(true).await;
         };
@@ -157,8 +157,8 @@ impl Application {
     /// # Errors
     /// The ledger's thread has failed.
     pub async fn close(self) -> Result<Standing, ServeError> {
-        let panicked = || ServeError::Failed(io::Error::other("the ledger's thread ended with a panic"));
-        let standing = self.ledger.standing().await.map_err(|_| panicked())?;
+        let ended = || ServeError::Failed(io::Error::other("the ledger has ended before its time; the log says why"));
+        let standing = self.ledger.standing().await.map_err(|_| ended())?;
         let counts = self.receiver.counts();
         log::info!(
             "stopped: {} accepted, {} duplicate, {} ignored, {} not signed, {} pushed; {}",
@@ -174,7 +174,7 @@ impl Application {
         );
         // The thread ends with the last handle.
         drop((self.delivery, self.receiver, self.ledger));
-        self.owner.join().map_err(|_| panicked())?;
+        self.owner.join().map_err(|_| ended())?;
         Ok(standing)
     }
 }

@@ -28,9 +28,8 @@ impl Borrowed {
     }
 
     /// Appends a payload to the file of payloads.
-    pub(crate) fn log_payload(&self, line: &str) -> Result<(), OpenError> {
-        let path = self.payloads.path();
+    pub(crate) fn log_payload(&mut self, line: &str) -> Result<(), OpenError> {
         let logged = self.payloads.append(self.storage.as_ref(), line.as_bytes());
-        Ok(logged.map_err(|source| FileError::io(path, source))?)
+        Ok(logged.map_err(|source| FileError::io(self.payloads.path(), source))?)
     }
 }

@@ -114,6 +114,16 @@ impl WorkflowCache {
         Ok(())
     }
 
+    /// Makes the file anew with IDs that it has lost. It has the old content or the new one at every moment, so that a
+    /// crash in between leaves nothing torn.
+    pub(super) fn put_back(&mut self, ids: &[String]) -> Result<(), FileError> {
+        self.rewrite(&ids.iter().map(String::as_str).collect::<Vec<_>>())?;
+        for id in ids {
+            self.keys.insert(id);
+        }
+        Ok(())
+    }
+
     /// How many IDs are known.
     #[must_use]
     pub fn len(&self) -> usize {

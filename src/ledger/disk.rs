@@ -197,10 +197,17 @@ impl From<fs::Metadata> for Stamp {
 
 impl Storage for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.as_os_str().is_empty() || dir.is_dir() {
+        let parent = folder_of(dir);
+        if dir.as_os_str().is_empty() {
             return Ok(());
         }
-        let parent = folder_of(dir);
+        if dir.is_dir() {
+            // Whoever made it may have ended before its name was durable. Of a folder above that is not ours we may not know.
+            if let Err(error) = self.sync_dir(parent) {
+                log::debug!("{}: {error}", parent.display());
+            }
+            return Ok(());
+        }
         self.create_dir(parent)?;
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(error),
@@ -236,7 +243,11 @@ impl Storage for RealDisk {
     }
 
     fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
-        Ok(if_found(fs::metadata(path))?.map(Stamp::from))
+        let found = if_found(fs::metadata(path))?;
+        if found.is_none() && fs::symlink_metadata(path).is_ok() {
+            return Err(io::Error::other("a link that leads nowhere"));
+        }
+        Ok(found.map(Stamp::from))
     }
 }
 

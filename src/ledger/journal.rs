@@ -214,7 +214,11 @@ impl Journal {
         let last = bytes.get(contents.last..contents.end).unwrap_or_default();
         disk::write_all_at(file.as_mut(), last, contents.last as u64)?;
         file.sync()?;
-        let open = Some(Open { stamp: file.stamp()?, file });
+        let stamp = file.stamp()?;
+        if stamp.len != bytes.len() as u64 {
+            return Err(io::Error::other("another process has written to it"));
+        }
+        let open = Some(Open { stamp, file });
         Ok(Self { open, groups: contents.groups, ..Self::new(storage, path) })
     }
 

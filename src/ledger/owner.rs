@@ -6,7 +6,7 @@ use super::{
     disk::Storage,
     journal::Journal,
     lines::{self, Lines},
-    lock::Lock,
+    lock::{Lock, LockError},
     record::Record,
     recover::{self, Recovered},
     state::State,
@@ -90,6 +90,8 @@ pub(crate) struct Owner {
     news: Arc<Notify>,
     storage: Arc<dyn Storage>,
     lock: Lock,
+    /// Who has taken the directory from us.
+    lost: Option<String>,
 }
 
 impl Owner {
@@ -113,6 +115,7 @@ impl Owner {
             news,
             storage,
             lock,
+            lost: None,
         };
         if must_rewrite {
             owner.rewrite_journal().map_err(|source| FileError::io(&files.journal, source))?;
@@ -128,10 +131,15 @@ impl Owner {
         self.state.batch().cloned()
     }
 
-    /// Works until the last handle is dropped, and leaves the files as at a clean stop.
+    /// Works until the last handle is dropped, and leaves the files as at a clean stop. Ends at once where another process
+    /// has the directory: only a new start knows what is in it.
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         while let Ok(first) = inbox.recv() {
             self.turn(first, inbox);
+            if let Some(lost) = &self.lost {
+                log::error!("{lost}");
+                return;
+            }
         }
         self.close();
     }
@@ -217,7 +225,7 @@ impl Owner {
 
     fn mark(&mut self, keys: &[RunKey]) -> Result<(), Unavailable> {
         // Two processes that write into one cache would destroy it.
-        self.lock.keep(self.storage.as_ref()).map_err(|error| Unavailable(explain(&error)))?;
+        self.keep_lock().map_err(|error| Unavailable(error.to_string()))?;
         let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();
         self.cache.mark_as_sent(&ids).map_err(|error| Unavailable(explain(&error)))?;
         self.state.settle(keys);
@@ -259,7 +267,7 @@ impl Owner {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if !self.journal.is_usable() {
             log::warn!("going on with a new journal file");
-            self.lock.keep(self.storage.as_ref()).map_err(io::Error::other)?;
+            self.keep_lock()?;
             self.rewrite_journal()?;
         }
         self.journal.append(lines)
@@ -290,14 +298,35 @@ impl Owner {
         }
     }
 
-    /// Leaves a journal that says by itself that its last batch is settled, should the cache be lost.
+    /// Leaves a journal that says by itself that its last batch is settled, should the cache be lost. One that somebody else
+    /// has changed or removed is written anew: what it held is in memory alone.
     pub(crate) fn close(&mut self) {
-        if self.is_last_batch_bare && self.state.batch().is_none() && self.journal.is_usable() {
+        let closed = if !self.journal.is_usable() {
+            self.keep_lock().and_then(|()| self.rewrite_journal())
+        } else if self.is_last_batch_bare && self.state.batch().is_none() {
             let record = Record::Seal { at: self.now.unwrap_or(0), sent: self.cache.len(), slots: Vec::new() };
-            if let Err(error) = self.write(&record.line()) {
-                log::error!("the journal cannot be closed: {error}");
-            }
+            self.write(&record.line())
+        } else {
+            Ok(())
+        };
+        if let Err(error) = closed {
+            let pending = self.state.pending_len();
+            log::error!(
+                "the journal cannot be closed: {error}; {pending} runs are pending, and not all of them may be on disk"
+            );
         }
+    }
+
+    /// Nothing is written by whoever has lost the lock, now or later.
+    fn keep_lock(&mut self) -> io::Result<()> {
+        if let Some(lost) = &self.lost {
+            return Err(io::Error::other(lost.clone()));
+        }
+        let kept = self.lock.keep(self.storage.as_ref());
+        if let Err(error @ (LockError::Lost { .. } | LockError::Held { .. })) = &kept {
+            self.lost = Some(error.to_string());
+        }
+        kept.map_err(|error| io::Error::other(explain(&error)))
     }
 }
 

@@ -50,10 +50,12 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
         settled(&state).filter(|key| !cache.contains_key(*key)).map(|key| key.to_string()).collect();
     if !missing.is_empty() {
         log::warn!("{}: {} IDs that were sent are missing: writing them back", files.cache.display(), missing.len());
-        cache.mark_as_sent(&missing)?;
+        cache.put_back(&missing)?;
     }
     let marked: Vec<RunKey> = state.pending_keys().filter(|key| cache.contains_key(*key)).collect();
     state.settle(&marked);
+    // A cache that was made anew holds less than when the batch was sealed, and a torn end is told by how much it held.
+    let has_shrunk = state.sealed.iter().any(|batch| batch.sent > cache.len());
     let is_last_batch_bare = state.sealed.last().is_some_and(|batch| !batch.keys.is_empty());
     state.sealed.clear();
     let (journal, must_rewrite) = match (&bytes, &contents) {
@@ -64,7 +66,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
                 let path = files.journal.display();
                 log::warn!("{path}: cutting off a torn write at byte {}, which was never answered", contents.end);
             }
-            (journal.map_err(|source| FileError::io(&files.journal, source))?, is_torn)
+            (journal.map_err(|source| FileError::io(&files.journal, source))?, is_torn || has_shrunk)
         }
         _ => (Journal::new(Arc::clone(storage), &files.journal), true),
     };

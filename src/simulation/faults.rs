@@ -7,7 +7,11 @@ use super::{
     disk::Fault,
     model::World,
 };
-use std::io::ErrorKind;
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
 /// Plays a workload in which one change fails, with a crash after so many changes, if any.
 fn play(workload: &Workload, fault: Fault, crash_after: Option<usize>) -> (World, bool) {
@@ -20,6 +24,14 @@ fn play(workload: &Workload, fault: Fault, crash_after: Option<usize>) -> (World
     }
     let is_done = world.play(&workload.acts).is_some();
     (world, is_done)
+}
+
+/// Does something, and says what it was if it fails.
+fn told<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        println!("{what}");
+        resume_unwind(panic)
+    })
 }
 
 fn faults(points: usize) -> impl Iterator<Item = Fault> {
@@ -35,14 +47,13 @@ fn whatever_change_fails_nothing_is_lost_or_counted_twice() {
     let mut tried = 0;
     for (name, workload) in crashes::all() {
         for fault in faults(workload.whole().house.disk.operations()) {
-            println!("{name}: {fault:?}");
-            let (mut world, _) = play(&workload, fault, None);
-            for image in world.house.disk.images(false) {
-                world.after_crash(&image).start_and_check();
-                tried += 1;
-            }
-            world.check();
-            tried += 1;
+            tried += told(&format!("{name}: {fault:?}"), || {
+                let (mut world, _) = play(&workload, fault, None);
+                let images = world.house.disk.images(false);
+                images.iter().for_each(|image| world.after_crash(image).start_and_check());
+                world.check();
+                images.len() + 1
+            });
         }
     }
     println!("{tried} ends");
@@ -56,15 +67,16 @@ fn whatever_change_fails_a_crash_after_it_loses_nothing() {
             .filter(|fault| fault.error == ErrorKind::Other && !fault.is_lasting)
         {
             for point in fault.at.. {
-                let (world, is_done) = play(&workload, fault, Some(point));
-                if is_done {
+                let crashed = told(&format!("{name}: {fault:?}, then a crash after change {point}"), || {
+                    let (world, is_done) = play(&workload, fault, Some(point));
+                    let images = if is_done { BTreeSet::new() } else { world.house.disk.images(false) };
+                    images.iter().for_each(|image| world.after_crash(image).start_and_check());
+                    images.len()
+                });
+                if crashed == 0 {
                     break;
                 }
-                println!("{name}: {fault:?}, then a crash after change {point}");
-                for image in world.house.disk.images(false) {
-                    world.after_crash(&image).start_and_check();
-                    tried += 1;
-                }
+                tried += crashed;
             }
         }
     }

@@ -49,8 +49,10 @@ fn every_format_is_read_to_the_last_record() {
     for kind in ["journal", "last", "accept", "seal", "unseal", "reject"] {
         assert!(journal.contains(&format!("\n{{\"{kind}\":")), "the golden journal has no {kind}");
     }
-    let image = [files().journal, files().cache].map(|file| (file.clone(), read(1, &file).into_bytes()));
-    let mut world = world().after_crash(&Image::from(image));
+    let before = world();
+    let mut image = before.house.disk.seen();
+    image.extend([files().journal, files().cache].map(|file| (file.clone(), read(1, &file).into_bytes())));
+    let mut world = before.after_crash(&image);
     world.start().unwrap();
     let standing = world.house.standing();
     assert_eq!((standing.known, standing.pending), (8, 3));

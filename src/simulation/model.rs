@@ -197,7 +197,8 @@ impl World {
         let known = self.runs.get(&identity).copied();
         match (known, answer) {
             (Some(Known::Recorded), Ok(Accepted::Duplicate)) => {}
-            (Some(Known::Recorded), other) => assert!(is_poisoned(key), "{key} is recorded, and now {other:?}"),
+            (Some(Known::Recorded), Ok(Accepted::New) | Err(_)) if self.rejected().contains(&identity) => {}
+            (Some(Known::Recorded), other) => panic!("{key} is recorded and not rejected, and now {other:?}"),
             (None, Ok(Accepted::Duplicate)) => panic!("{key} never came, and is a duplicate"),
             (Some(Known::Unsure) | None, _) => {}
         }
@@ -280,15 +281,18 @@ impl World {
         Some(())
     }
 
+    /// The runs in the file of what was rejected. A line that a crash has torn tells nothing.
+    fn rejected(&self) -> BTreeSet<RunKey> {
+        let text = self.house.disk.text(&files().rejected).unwrap_or_default();
+        let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        let keys = lines.filter_map(|line: serde_json::Value| line["key"].as_str()?.parse().ok());
+        keys.map(|key| self.identity(key)).collect()
+    }
+
     /// Everything is sent: each run was counted once, and is known.
     pub(super) fn check_end(&mut self) {
-        let rejected = self.house.disk.text(&files().rejected).unwrap_or_default();
-        for line in String::from_utf8(rejected).unwrap().lines() {
-            // A line that a crash has torn tells nothing.
-            if let Ok(line) = serde_json::from_str::<serde_json::Value>(line) {
-                assert!(is_poisoned(key(line["key"].as_str().unwrap())), "rejected: {line}");
-            }
-        }
+        let rejected = self.rejected();
+        assert!(rejected.iter().all(|key| is_poisoned(*key)), "rejected: {rejected:?}");
         let is_exact = !self.is_slow;
         self.house.intake.with(|state| {
             assert!(state.overwritten.is_empty(), "{:#?}", state.overwritten);
@@ -296,8 +300,7 @@ impl World {
                 let of_tag: Vec<RunKey> = self.runs.keys().copied().filter(|key| workflow(*key) == tag).collect();
                 let (counted, expected) = (state.sum(TOTAL, tag), of_tag.len() as f64);
                 let most = if is_exact { expected } else { expected + state.doubtful(tag) };
-                // Of what Datadog refused for a while, some may have been rejected.
-                let least = if tag == POISON { 0.0 } else { expected };
+                let least = expected - of_tag.iter().filter(|key| rejected.contains(key)).count() as f64;
                 assert!((least..=most).contains(&counted), "{tag}: {counted} for {least} to {most} runs");
                 if counted == expected {
                     let seconds: u32 = of_tag.iter().map(|key| duration_s(*key)).sum();
@@ -312,7 +315,7 @@ impl World {
         let sent = self.house.sent().expect("a valid cache");
         let known: BTreeSet<RunKey> =
             sent.iter().filter_map(|id| id.parse().ok()).map(|key| self.identity(key)).collect();
-        let mut unknown = self.runs.keys().filter(|key| !is_poisoned(**key) && !known.contains(key));
+        let mut unknown = self.runs.keys().filter(|key| !rejected.contains(key) && !known.contains(key));
         assert_eq!(unknown.next(), None, "{sent:?} are known");
         assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len(), "{sent:?}");
         self.check_text();

@@ -233,6 +233,73 @@ fn a_deleted_directory_is_made_anew_with_all_that_was_recorded() {
 }
 
 #[test]
+fn a_clean_stop_makes_anew_what_somebody_has_removed_or_changed() {
+    let removals: [fn(&World); 3] = [
+        |world| world.house.disk.take_away_folder(&files().dir),
+        |world| world.house.disk.take_away(&files().journal),
+        |world| world.house.disk.edit(&files().journal, |bytes| bytes[30] ^= 1),
+    ];
+    for remove in removals {
+        let mut world = world();
+        play(&mut world, &[deliver(&["1", "2"]), Act::Go, deliver(&["4", "5"])]);
+        remove(&world);
+        play(&mut world, &[Act::Restart]);
+        assert_eq!((world.house.standing().known, world.house.standing().pending), (2, 2));
+        world.check_start().and_then(|()| world.check()).unwrap();
+    }
+}
+
+#[test]
+fn ids_that_are_written_back_at_a_start_survive_a_crash_of_it() {
+    // After a compaction the first batch that the journal knows was sealed when the cache held others already.
+    let mut world = world_with(Settings { compact_at_bytes: 700, ..Settings::default() });
+    for id in ["1", "2", "4", "5", "6"] {
+        play(&mut world, &[deliver(&[id]), Act::Pass(2), Act::Go]);
+    }
+    world.settings = Settings::default();
+    let mut world = world.after_crash(&world.house.disk.seen());
+    world.start().unwrap();
+    play(&mut world, &[deliver(&["8"]), Act::Pass(2), Act::Go, deliver(&["9"]), Act::Pass(2), Act::Go]);
+    play(&mut world, &[Act::Fates(vec![Fate::TakenInSilence]), deliver(&["10"]), Act::Pass(2), Act::Go]);
+    let mut image = world.house.disk.seen();
+    image.remove(&files().cache);
+    // What the journal still knows comes back.
+    let mut whole = World::new(Settings::default(), &image);
+    whole.start().unwrap();
+    let known = whole.house.sent().unwrap();
+    assert!(known.len() > 1 && whole.house.standing().pending == 1, "{known:?}");
+    for mark in [false, true] {
+        for point in 1.. {
+            let mut world = World::new(Settings::default(), &image);
+            world.house.disk.crash_after(point);
+            let acts = if mark { &[Act::Go, Act::Pass(1), Act::Go][..] } else { &[] };
+            if world.play(acts).is_some() {
+                break;
+            }
+            for image in world.house.disk.images(true) {
+                let mut after = world.after_crash(&image);
+                after.start().unwrap();
+                assert!(after.house.sent().unwrap().starts_with(&known), "after change {point}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cache_cut_below_what_it_held_when_the_batch_was_sealed_is_damaged() {
+    let mut world = world_with(Settings { compact_at_bytes: 1_000, ..Settings::default() });
+    play(&mut world, &[deliver(&["1", "2", "4", "5", "6", "8"]), Act::Pass(3), Act::Go, Act::Pass(3), Act::Go]);
+    play(&mut world, &[Act::Fates(vec![Fate::NoConnection]), deliver(&["9"]), Act::Pass(2), Act::Go]);
+    // A new journal, in which the open batch is the only one.
+    world.house.disk.edit(&files().journal, |bytes| bytes.push(b' '));
+    play(&mut world, &[deliver(&["10"])]);
+    let mut image = world.house.disk.seen();
+    image.get_mut(&files().cache).unwrap().truncate(40);
+    let error = world.after_crash(&image).house.open().unwrap().unwrap_err().to_string();
+    assert!(error.contains("sent-workflows.json is damaged at byte"), "{error}");
+}
+
+#[test]
 fn a_compaction_does_not_outlive_a_deleted_cache() {
     let mut world = world_with(Settings { compact_at_bytes: 1, ..Settings::default() });
     play(&mut world, &[deliver(&["1", "2"]), Act::Go]);
@@ -278,6 +345,8 @@ fn who_lost_the_lock_records_nothing_more() {
     assert_eq!(second.deliver(&[key("5")]).unwrap().remove(0).ok(), NEW);
     second.kill();
     refuses(&mut world, "8");
+    world.house.disk.take_away(&files().lock);
+    refuses(&mut world, "9");
     world.kill();
     world.start().unwrap();
     assert_eq!(world.house.standing().pending, 3, "what the second accepted is still there");

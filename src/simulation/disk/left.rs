@@ -41,7 +41,12 @@ impl Node {
             Rest::Lost => old.clone(),
             Rest::Kept => new.clone(),
             Rest::Head { at, is_filled: false } => [&new[..at], old.get(at..).unwrap_or_default()].concat(),
-            Rest::Head { at, is_filled: true } => [&new[..at], &vec![0; new.len() - at]].concat(),
+            Rest::Head { at, is_filled: true } => {
+                // What is durable already stays, also where a sync before it has failed.
+                let left =
+                    |(place, byte): (usize, &u8)| if place < at || old.get(place) == Some(byte) { *byte } else { 0 };
+                new.iter().enumerate().map(left).collect()
+            }
             Rest::Tail { at } => {
                 let mut left = old.clone();
                 left.resize(at, 0);
