@@ -7,7 +7,7 @@ use crate::{
     delivery::APART_MAX_S,
     event::RunKey,
     explain::explain,
-    ledger::{self, Files, Mode, OpenError, RealDisk, Repaired, Storage},
+    ledger::{self, Entries, Files, LockError, Mode, OpenError, RealDisk, Repaired, Storage},
 };
 use std::{error::Error, fmt, io::Write, sync::Arc};
 
@@ -24,10 +24,21 @@ impl fmt::Display for Wrong {
 impl Error for Wrong {}
 
 /// One thing that was looked at.
-type Finding = Result<String, Fault>;
+type Finding = Result<Fine, Fault>;
+
+/// What there is to say of it.
+enum Fine {
+    Ok(String),
+    /// Nothing to mend, but something to read.
+    Look(String),
+}
 
 /// What is wrong with it, and what to do.
 type Fault = (String, &'static str);
+
+fn ok(text: impl Into<String>) -> Finding {
+    Ok(Fine::Ok(text.into()))
+}
 
 fn misconfigured(error: &ConfigError) -> Fault {
     (explain(error), error.hint())
@@ -42,7 +53,8 @@ pub fn check(arguments: &cli::Check) -> Result<(), Wrong> {
     let mut out = std::io::stdout().lock();
     for finding in &findings {
         let written = match finding {
-            Ok(fine) => writeln!(out, "ok     {fine}"),
+            Ok(Fine::Ok(fine)) => writeln!(out, "ok     {fine}"),
+            Ok(Fine::Look(what)) => writeln!(out, "look   {what}"),
             Err((what, hint)) => writeln!(out, "wrong  {what}\n       hint: {hint}"),
         };
         // Without a reader the exit status still says it.
@@ -59,7 +71,7 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment);
     let mut findings = vec![match &secrets {
-        Ok(secrets) => Ok(format!("webhook secret: {} accepted", secrets.len())),
+        Ok(secrets) => ok(format!("webhook secret: {} accepted", secrets.len())),
         Err(error) => Err(misconfigured(error)),
     }];
     if mode == Mode::Live {
@@ -68,14 +80,14 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
         findings.extend(match (endpoint, key) {
             (Ok(endpoint), Ok(key)) => datadog(endpoint, key),
             (endpoint, key) => vec![
-                endpoint.map(|endpoint| format!("Datadog: {endpoint}")),
-                key.map(|_| "Datadog API key: present, not tried".to_owned()),
+                endpoint.and_then(|endpoint| ok(format!("Datadog: {endpoint}"))),
+                key.and_then(|_| ok("Datadog API key: present, not tried")),
             ],
         });
     }
     let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new(), environment);
     findings.push(match settings {
-        Ok(settings) => Ok(format!(
+        Ok(settings) => ok(format!(
             "metrics: {}.workflow_run.*, constant tags: {}",
             settings.tagging.prefix,
             listed(&settings.tagging.constant)
@@ -86,8 +98,10 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     if arguments.repair {
         findings.extend(repair(&files));
     }
-    let inspected = ledger::inspect(&files).into_iter();
-    findings.extend(inspected.map(|finding| finding.map_err(|error| (explain(&error), OpenError::from(error).hint()))));
+    for inspected in ledger::inspect(&files) {
+        findings.push(inspected.map(Fine::Ok).map_err(|error| (explain(&error), OpenError::from(error).hint())));
+    }
+    findings.extend(ledger::holder(&files).map(|holder| Ok(Fine::Look(format!("a service is running: {holder}")))));
     findings
 }
 
@@ -106,7 +120,7 @@ fn datadog(endpoint: Endpoint, key: ApiKey) -> Vec<Finding> {
         Err((format!("the clock of this machine is {apart} s apart from Datadog's"), "set it, or run a time service"))
     });
     let key = match answer.status {
-        Some(200..=299) => Ok(format!("Datadog API key: valid, says {shown}")),
+        Some(200..=299) => ok(format!("Datadog API key: valid, says {shown}")),
         Some(status @ (401 | 403)) => Err((
             format!("Datadog API key: refused by {shown} with {status}"),
             "copy the key again from Datadog: Organization Settings, API Keys; each site (DD_SITE) has keys of its own",
@@ -126,20 +140,25 @@ fn datadog(endpoint: Endpoint, key: ApiKey) -> Vec<Finding> {
 /// Repairs what is damaged, and says what has come of it.
 fn repair(files: &Files) -> Vec<Finding> {
     if !files.dir.is_dir() {
-        return vec![Ok("repair: there are no files yet".to_owned())];
+        return vec![ok("repair: there are no files yet")];
     }
     let storage: Arc<dyn Storage> = Arc::new(RealDisk);
     match ledger::repair(&storage, files, jiff::Timestamp::now().as_second()) {
-        Ok(repaired) if repaired.is_empty() => vec![Ok("repair: no file is damaged".to_owned())],
-        Ok(repaired) => repaired.iter().flat_map(report).map(Ok).collect(),
+        Ok(repaired) if repaired.is_empty() => vec![ok("repair: no file is damaged")],
+        Ok(repaired) => repaired.iter().flat_map(report).map(|line| Ok(Fine::Look(line))).collect(),
+        Err(error @ OpenError::Lock(LockError::Held { .. })) => {
+            vec![Err((explain(&error), "stop that service first: a repair needs the files for itself"))]
+        }
+        // What is wrong with a file is told by the look at it that follows.
+        Err(OpenError::File(_)) => Vec::new(),
         Err(error) => vec![Err((explain(&error), error.hint()))],
     }
 }
 
 fn report(repaired: &Repaired) -> Vec<String> {
-    let Repaired { path, set_aside, kept, doubts } = repaired;
+    let Repaired { path, set_aside, what, kept, doubts } = repaired;
     let mut lines = vec![format!(
-        "repair: {} was damaged and is {} now; {kept} entries could be read and are in a new file",
+        "repair: {} was damaged and is {} now; {kept} {what} could be read and are in a new file",
         path.display(),
         set_aside.display()
     )];
@@ -150,15 +169,20 @@ fn report(repaired: &Repaired) -> Vec<String> {
     ] {
         if !keys.is_empty() {
             let keys: Vec<String> = keys.iter().map(RunKey::to_string).collect();
-            lines.push(format!("repair: {} runs {what}: {}", keys.len(), keys.join(" ")));
+            lines.push(format!("repair: runs that {what} ({}): {}", keys.len(), keys.join(" ")));
         }
     }
     if doubts.unreadable_bytes > 0 {
-        lines.push(format!(
-            "repair: {} bytes cannot be read: redeliver in GitHub what came in at that time; what is known is not counted \
-             again",
-            doubts.unreadable_bytes
-        ));
+        let bytes = doubts.unreadable_bytes;
+        lines.push(match what {
+            Entries::Ids => format!(
+                "repair: {bytes} bytes of IDs cannot be read: a redelivery of those runs would be counted again; IDs that \
+                 the journal knows are added at the next start"
+            ),
+            Entries::Records => {
+                format!("repair: {bytes} bytes cannot be read: redeliver in GitHub what came in and is not counted")
+            }
+        });
     }
     lines
 }

@@ -36,11 +36,11 @@ use tokio::sync::{Notify, oneshot};
 pub(crate) use borrowed::Borrowed;
 pub use cache::WorkflowCache;
 pub use disk::{RealDisk, Stamp, Storage, Stored};
-pub use inspect::inspect;
+pub use inspect::{holder, inspect};
 use lock::Lock;
 pub use lock::LockError;
 pub(crate) use owner::{Command, Owner};
-pub use repair::{Doubts, Repaired, repair};
+pub use repair::{Doubts, Entries, Repaired, repair};
 pub use state::{Batch, Choice};
 
 /// Which set of files: a dry run has its own, so that both can share a directory.
@@ -150,7 +150,7 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
         /// The format it says it has.
-        found: u32,
+        found: u64,
     },
     /// The system failed us.
     #[error("{}", path.display())]
@@ -200,8 +200,8 @@ impl OpenError {
                 "the cache directory must exist or be creatable, and this user must be able to write there"
             }
             Self::File(FileError::Damaged { .. }) => {
-                "it was left as it is; `runhound check --repair` sets it aside and makes a new one of all that can be read \
-                 in it"
+                "it was left as it is; `runhound check --repair`, with the same --cache-dir, and --dry-run for a dry run's \
+                 files, sets it aside and makes a new one of all that can be read in it"
             }
             Self::File(FileError::Format { .. }) => "it was left as it is: use the version of runhound that wrote it",
         }

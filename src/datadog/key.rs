@@ -22,7 +22,7 @@ impl ApiKey {
         Some(Self { value: value(text)?, file: None, is_stale: false })
     }
 
-    /// The same, and it is read again from this file: see [`Self::renew`].
+    /// The same, and it is read again from this file before each request.
     #[must_use]
     pub fn of_file(self, path: &Path) -> Self {
         Self { file: Some(path.to_owned()), ..self }

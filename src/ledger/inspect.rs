@@ -1,6 +1,6 @@
 //! A look at the files that changes nothing.
 
-use super::{FileError, Files, keys::KeySet, layout, recover, state::State};
+use super::{FileError, Files, RealDisk, Storage, keys::KeySet, layout, lock, recover, state::State};
 use std::{fs, io, path::Path};
 
 /// Looks at directory, journal and cache: a line about each, or what is wrong with it. No lock is taken, so a write that
@@ -19,8 +19,18 @@ pub fn inspect(files: &Files) -> Vec<Result<String, FileError>> {
     vec![directory(&files.dir), journal, cache]
 }
 
+/// Who has the files at the moment, by what they wrote into the lock.
+#[must_use]
+pub fn holder(files: &Files) -> Option<String> {
+    let is_held = fs::File::open(&files.lock).ok()?.try_lock().is_err();
+    is_held.then(|| lock::holder(&RealDisk, &files.lock))
+}
+
 /// Whether a file can be made there is tried with a file that has no name left a moment later.
 fn directory(dir: &Path) -> Result<String, FileError> {
+    if dir.exists() && !dir.is_dir() {
+        return Err(FileError::io(dir, io::ErrorKind::NotADirectory.into()));
+    }
     let existing = dir.ancestors().find(|dir| dir.is_dir() || dir.as_os_str().is_empty()).unwrap_or(dir);
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     match tempfile::tempfile_in(existing) {
@@ -30,12 +40,10 @@ fn directory(dir: &Path) -> Result<String, FileError> {
     }
 }
 
+/// What stands in a file that a service could read and write.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(FileError::io(path, source)),
-    }
+    let usable = RealDisk.open(path).and_then(|file| if file.is_some() { RealDisk.read(path) } else { Ok(None) });
+    usable.map_err(|source| FileError::io(path, source))
 }
 
 fn journal(path: &Path, bytes: Option<Vec<u8>>, state: &mut State, sent: &KeySet) -> Result<String, FileError> {

@@ -18,6 +18,7 @@ use super::{
     record::{FORMAT, Record},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -77,11 +78,14 @@ pub(super) struct Contents {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     Damage { offset: usize, what: &'static str },
-    Format(u32),
+    Format(u64),
 }
 
 /// Reads the whole groups of a journal. What follows `end` is the broken rest, if any: no whole group is in it.
 pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
+    if let Some(format) = other_format(bytes) {
+        return Err(Flaw::Format(format));
+    }
     let mut contents = Contents { records: Vec::new(), groups: 0, last: 0, end: 0 };
     let damage = |offset, what| Flaw::Damage { offset, what };
     while let Some((group, lines, len)) = decode(bytes.get(contents.end..).unwrap_or_default()) {
@@ -91,11 +95,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             let record = serde_json::from_slice(line)
                 .map_err(|_| damage(contents.end, "a record that this version cannot read"))?;
-            if let Record::Journal { format, .. } = record
-                && format != FORMAT
-            {
-                return Err(Flaw::Format(format));
-            }
             contents.records.push((contents.end, record));
         }
         contents.groups = group;
@@ -109,6 +108,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
         Some((_, Record::Journal { .. })) => Ok(contents),
         _ => Err(damage(0, "no header")),
     }
+}
+
+/// The format that a journal of another version says it has, whatever else such a version writes: its first group is whole,
+/// or has a header that is none of ours.
+fn other_format(bytes: &[u8]) -> Option<u64> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let header: Value = serde_json::from_slice(lines.next()?).ok()?;
+    let record: Value = serde_json::from_slice(lines.next()?).ok()?;
+    let format = record.pointer("/journal/format")?.as_u64()?;
+    let is_meant = decode(bytes).is_some() || header.is_object() && Header::deserialize(header).is_err();
+    (is_meant && format != u64::from(FORMAT)).then_some(format)
 }
 
 /// Where the next whole group begins that follows a broken one at `from`.
@@ -316,7 +326,9 @@ mod tests {
         assert_eq!(flaw(b""), no_header);
         assert_eq!(flaw(&encode(1, &reject("5"))), no_header);
         let newer = Record::Journal { format: FORMAT + 1, birth: 7 }.line();
-        assert_eq!(flaw(&encode(1, &newer)), Flaw::Format(FORMAT + 1));
+        assert_eq!(flaw(&encode(1, &newer)), Flaw::Format(u64::from(FORMAT) + 1));
+        let newest = b"{\"group\":1,\"sha256\":\"ab\"}\n{\"journal\":{\"format\":3,\"born\":\"today\"}}\n";
+        assert_eq!(flaw(newest), Flaw::Format(3));
         let offset = encode(1, &head()).len();
         let jump = [encode(1, &head()), encode(3, &reject("5"))].concat();
         assert_eq!(flaw(&jump), Flaw::Damage { offset, what: "a group out of sequence" });

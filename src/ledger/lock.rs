@@ -120,7 +120,7 @@ fn wait(file: Box<dyn Stored>, patience: Duration) -> io::Result<Option<Box<dyn 
     receiver.recv_timeout(patience).ok().transpose()
 }
 
-fn holder(storage: &dyn Storage, path: &Path) -> String {
+pub(super) fn holder(storage: &dyn Storage, path: &Path) -> String {
     let text = storage.read(path).ok().flatten().unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     match text.lines().next().map(str::trim) {

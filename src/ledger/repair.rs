@@ -15,6 +15,7 @@ use super::{
 use crate::{event::RunKey, metrics::Slot};
 use std::{
     collections::HashSet,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -27,10 +28,30 @@ pub struct Repaired {
     pub path: PathBuf,
     /// Where the damaged one is.
     pub set_aside: PathBuf,
-    /// How many IDs, or records, could be read.
+    /// What it holds.
+    pub what: Entries,
+    /// How many of those could be read.
     pub kept: usize,
     /// What could not be read, or not with certainty.
     pub doubts: Doubts,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entries {
+    /// IDs that were sent.
+    Ids,
+    /// Records of the journal.
+    Records,
+}
+
+impl fmt::Display for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ids => "IDs",
+            Self::Records => "records",
+        })
+    }
 }
 
 /// What nobody can tell for sure after a damage.
@@ -88,8 +109,10 @@ fn repair_cache(storage: &dyn Storage, path: &Path, bytes: &[u8], now: i64) -> R
             document.push(&id);
         }
     }
-    disk::replace(storage, path, &document.text().0).map_err(|source| FileError::io(path, source))?;
-    Ok(Repaired { path: path.to_owned(), set_aside, kept: known.len(), doubts: Doubts::default() })
+    let text = document.text().0;
+    disk::replace(storage, path, &text).map_err(|source| FileError::io(path, source))?;
+    let doubts = Doubts { unreadable_bytes: bytes.len().saturating_sub(text.len()), ..Doubts::default() };
+    Ok(Repaired { path: path.to_owned(), set_aside, what: Entries::Ids, kept: known.len(), doubts })
 }
 
 fn repair_journal(
@@ -108,7 +131,7 @@ fn repair_journal(
     let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
     let mut journal = Journal::new(Arc::clone(storage), path);
     journal.rewrite(&lines).map_err(|source| FileError::io(path, source))?;
-    Ok(Repaired { path: path.to_owned(), set_aside, kept: records.len() - 1, doubts })
+    Ok(Repaired { path: path.to_owned(), set_aside, what: Entries::Records, kept: records.len() - 1, doubts })
 }
 
 /// Copies a damaged file to a name that nobody has yet.

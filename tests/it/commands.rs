@@ -222,7 +222,12 @@ fn a_repair_sets_damaged_files_aside_and_keeps_what_can_be_read() {
     };
     let (status, out, _) = check(&["--repair"]);
     assert_eq!(status, Some(1));
-    assert!(out.contains(&format!("lock is held by process {}", service.id())) && out.contains("hint: stop"), "{out}");
+    assert!(
+        out.contains(&format!("lock is held by process {}", service.id()))
+            && out.contains("hint: stop that service first"),
+        "{out}"
+    );
+    assert!(out.contains(&format!("look   a service is running: process {}", service.id())), "{out}");
     service.stop();
     assert!(check(&["--repair"]).1.contains("ok     repair: no file is damaged"));
     let (journal, cache) = (dir.path().join("journal.jsonl"), dir.path().join("sent-workflows.json"));
@@ -233,7 +238,7 @@ fn a_repair_sets_damaged_files_aside_and_keeps_what_can_be_read() {
     }
     let (status, out, _) = check(&[]);
     assert_eq!((status, out.matches("is damaged at byte").count()), (Some(1), 2), "{out}");
-    assert!(out.contains("hint: it was left as it is; `runhound check --repair` sets it aside"), "{out}");
+    assert!(out.contains("hint: it was left as it is; `runhound check --repair`, with the same"), "{out}");
     let (status, out, _) = check(&["--repair"]);
     assert_eq!(status, Some(0), "{out}");
     assert_eq!(out.matches("was damaged and is ").count(), 2, "{out}");

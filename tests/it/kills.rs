@@ -191,7 +191,7 @@ fn assert_all_is_well(log: &[String]) {
 }
 
 fn number(variable: &str, default: usize) -> usize {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+    std::env::var(variable).map_or(default, |text| text.replace('_', "").parse().unwrap())
 }
 
 #[test]
