@@ -88,6 +88,8 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     }
     let inspected = ledger::inspect(&files).into_iter();
     findings.extend(inspected.map(|finding| finding.map_err(|error| (explain(&error), OpenError::from(error).hint()))));
+    let now = jiff::Timestamp::now().as_second();
+    findings.push(Ok(ledger::inspect_series(&files, arguments.common.max_series, now)));
     findings
 }
 
