@@ -138,7 +138,8 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::{
-        ledger::Mode,
+        event::CompletedRun,
+        ledger::{Accepted, Mode, Opened, Options, Reruns},
         metrics::tests::{completed, tagging},
     };
     use std::{fs, os::unix::fs::PermissionsExt};
@@ -146,7 +147,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn accept(file: &mut SeriesFile, workflow: &str, now: i64) -> Arc<Run> {
-        let completed = crate::event::CompletedRun { workflow: Some(workflow.to_owned()), ..completed() };
+        let completed = CompletedRun { workflow: Some(workflow.to_owned()), ..completed() };
         let run = Arc::new(tagging().run(&completed, now));
         let line = Record::Accept(Arc::clone(&run)).line();
         let (run, line) = file.bound(run, line, now);
@@ -177,6 +178,27 @@ mod tests {
         assert_eq!(file.turn(&RealDisk, NOW + 64).last_30_days, 12);
         let run = accept(&mut file, "d", NOW + 64);
         assert!(run.tag_set.tags.contains(&"workflow_name:other".to_owned()), "the cap is known after a restart");
+    }
+
+    #[actix_web::test]
+    async fn runs_that_come_in_at_the_same_moment_cannot_pass_the_limit_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { max_series: 40, ..Options::new(Files::new(dir.path(), Mode::Live), Reruns::Push, NOW) };
+        let Opened { ledger, owner, .. } = Ledger::open(options).unwrap();
+        let deliver = |id: u64| {
+            let completed = CompletedRun { workflow: Some(format!("w{id}")), ..completed() };
+            let run = Run { key: id.to_string().parse().unwrap(), ..tagging().run(&completed, NOW) };
+            let ledger = ledger.clone();
+            actix_web::rt::spawn(async move { ledger.accept(run, NOW).await })
+        };
+        let asked: Vec<_> = (1..=50).chain(1..=50).map(deliver).collect();
+        for (index, asked) in asked.into_iter().enumerate() {
+            let expected = if index < 50 { Accepted::New } else { Accepted::Duplicate };
+            assert_eq!(asked.await.unwrap().unwrap(), expected);
+        }
+        assert_eq!(ledger.count_series(NOW).await.unwrap().last_hour, 44);
+        drop(ledger);
+        owner.join().unwrap();
     }
 
     #[test]

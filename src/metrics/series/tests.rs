@@ -101,6 +101,7 @@ fn known_tag_sets_pass_unchanged_beyond_the_limit() {
     let failed = tagging().run(&failed, NOW);
     let bounded = guard.bound(&failed, NOW);
     assert_eq!(bounded.tag_set, failed.tag_set, "so does a new combination of known values");
+    assert_eq!(bounded.capped, None, "and nothing more is to blame for it");
 }
 
 #[test]
