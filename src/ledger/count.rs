@@ -120,7 +120,7 @@ pub fn inspect(files: &Files, max: usize, now: i64) -> String {
         [] => String::new(),
         capped => format!("; new values are sent as `other` of: {}", capped.join(" ")),
     };
-    format!("{path}: {}, of {max} at the most; {widest}{capped}", guard.count(now))
+    format!("{path}: {}; the limit is {max}; {widest}{capped}", guard.count(now))
 }
 
 impl Ledger {

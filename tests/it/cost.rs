@@ -23,7 +23,7 @@ fn check(dir: &Path, intake: &Intake) -> String {
 fn a_burst_of_workflow_names_costs_no_more_than_the_limit_and_loses_no_run() {
     let dir = tempfile::tempdir().unwrap();
     let intake = Intake::start();
-    assert!(check(dir.path(), &intake).contains("0 series in the last hour, 0 in the last 30 days, of 40 at the most"));
+    assert!(check(dir.path(), &intake).contains("0 series in the last hour, 0 in the last 30 days; the limit is 40"));
     let launch = Start::live(dir.path(), &intake).argument("--max-series=40");
     let workflow = |id: u64| workflow_run(id).workflow(&format!("burst-{id}"));
 
@@ -38,7 +38,7 @@ fn a_burst_of_workflow_names_costs_no_more_than_the_limit_and_loses_no_run() {
     assert!(log.iter().any(|line| line.contains("cost: 0 series in the last hour, 0 in the last 30 days")), "{log:#?}");
     let warnings = |log: &[String]| log.iter().filter(|line| line.contains("--max-series is 40")).count();
     assert_eq!(warnings(&log), 1, "{log:#?}");
-    let told = "44 series in the last hour, 44 in the last 30 days, of 40 at the most; the tag with the most values is \
+    let told = "44 series in the last hour, 44 in the last 30 days; the limit is 40; the tag with the most values is \
                 workflow_name, with 11; new values are sent as `other` of: workflow_name";
     assert!(check(dir.path(), &intake).contains(told), "{}", check(dir.path(), &intake));
 
