@@ -111,7 +111,7 @@ async fn drain(runs: usize) -> Result<()> {
         let mut asked = Vec::with_capacity(AT_ONCE);
         for number in first..runs.min(first + AT_ONCE) {
             let (ledger, run) = (ledger.clone(), run(number, runs, now)?);
-            asked.push(actix_web::rt::spawn(async move { ledger.accept(run).await }));
+            asked.push(actix_web::rt::spawn(async move { ledger.accept(run, now).await }));
         }
         for asked in asked {
             ensure!(asked.await?? == Accepted::New, "a run is new");

@@ -102,6 +102,8 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
         findings.push(inspected.map(Fine::Ok).map_err(|error| (explain(&error), OpenError::from(error).hint())));
     }
     findings.extend(ledger::holder(&files).map(|holder| Ok(Fine::Look(format!("a service is running: {holder}")))));
+    let now = jiff::Timestamp::now().as_second();
+    findings.push(ok(ledger::inspect_series(&files, arguments.common.max_series, now)));
     findings
 }
 

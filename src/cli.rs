@@ -2,10 +2,15 @@
 
 use crate::{
     ledger::Reruns,
-    metrics::{DEFAULT_PREFIX, ExtraTag},
+    metrics::{DEFAULT_MAX_SERIES, DEFAULT_PREFIX, ExtraTag},
 };
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    num::{NonZeroUsize, ParseIntError},
+    path::PathBuf,
+};
 
 const ENVIRONMENT: &str = "\
 Secrets and Datadog's own settings come from the environment only:
@@ -65,6 +70,11 @@ fn truth(text: &str) -> Result<bool, String> {
     }
 }
 
+/// A limit on series. There is no way to have none; a large number is as good.
+fn max_series(text: &str) -> Result<usize, ParseIntError> {
+    text.trim().parse().map(NonZeroUsize::get)
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -95,6 +105,9 @@ pub struct Common {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub tags: TagArgs,
+    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag with the most are `other`
+    #[arg(long, env = "RUNHOUND_MAX_SERIES", value_name = "N", default_value_t = DEFAULT_MAX_SERIES, value_parser = max_series)]
+    pub max_series: usize,
     /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]
     #[arg(long, env = "RUNHOUND_PAYLOAD_LOG", value_name = "FILE")]
     pub payload_log: Option<PathBuf>,
@@ -246,6 +259,7 @@ mod tests {
             ("serve", "branches", ""),
             ("serve", "extra-tags", ""),
             ("serve", "payload-log", ""),
+            ("serve", "max-series", "5000"),
             ("replay", "to", ""),
             ("replay", "timeout", "60"),
             ("replay", "cache-dir", ""),
@@ -264,6 +278,13 @@ mod tests {
         assert!(parse("runhound replay x --live").is_err());
         assert!(parse("runhound replay x --live --cache-dir y --to http://z").is_err());
         assert!(parse("runhound replay").is_err());
+    }
+
+    #[test]
+    fn a_limit_on_series_is_a_number_above_zero() {
+        let parse = |limit: &str| Cli::read_from(["runhound", "serve", "--max-series", limit].map(OsString::from));
+        assert!(parse("1").is_ok());
+        assert!(parse("0").is_err() && parse("-1").is_err() && parse("none").is_err());
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub struct Settings {
     pub secrets: Vec<Secret>,
     /// Where to push, and with which key; `None` for a dry run.
     pub datadog: Option<(Endpoint, ApiKey)>,
+    /// The limit on distinct series in 30 days.
+    pub max_series: usize,
     /// Where payloads are logged, if not where a dry run logs them.
     pub payload_log: Option<PathBuf>,
 }
@@ -145,6 +147,7 @@ impl Settings {
             tagging: tagging(&common.tags, environment)?,
             secrets,
             datadog,
+            max_series: common.max_series,
             payload_log: common.payload_log.clone(),
         })
     }

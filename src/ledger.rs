@@ -6,6 +6,7 @@
 
 mod borrowed;
 mod cache;
+mod count;
 mod disk;
 mod inspect;
 mod journal;
@@ -21,7 +22,7 @@ mod state;
 
 use crate::{
     event::RunKey,
-    metrics::{Run, Slot},
+    metrics::{DEFAULT_MAX_SERIES, Run, Slot},
 };
 use std::{
     collections::HashSet,
@@ -35,6 +36,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub(crate) use borrowed::Borrowed;
 pub use cache::WorkflowCache;
+pub use count::inspect as inspect_series;
 pub use disk::{RealDisk, Stamp, Storage, Stored};
 pub use inspect::{holder, inspect};
 use lock::Lock;
@@ -77,6 +79,8 @@ pub struct Files {
     pub rejected: PathBuf,
     /// The payloads of a dry run, or those that a live one logs.
     pub payloads: PathBuf,
+    /// Which series the last 30 days made: a statistic.
+    pub series: PathBuf,
 }
 
 impl Files {
@@ -95,6 +99,7 @@ impl Files {
             lock: file("lock", ""),
             rejected: file("rejected", ".jsonl"),
             payloads: file("payloads", ".jsonl"),
+            series: file("series", ".json"),
         }
     }
 }
@@ -112,6 +117,8 @@ pub struct Options {
     pub birth: i64,
     /// Where the journal is compacted, if it is mostly settled.
     pub compact_at_bytes: u64,
+    /// The limit on distinct series in 30 days, after which new values of tags become `other`.
+    pub max_series: usize,
     /// The disk.
     pub storage: Arc<dyn Storage>,
 }
@@ -126,6 +133,7 @@ impl Options {
             lock_patience: Duration::from_secs(30),
             birth,
             compact_at_bytes: 8 << 20,
+            max_series: DEFAULT_MAX_SERIES,
             storage: Arc::new(RealDisk),
         }
     }
@@ -293,14 +301,15 @@ impl Ledger {
         Ok((Self { commands, news }, inbox, owner))
     }
 
-    /// Takes a run in, if it is new.
+    /// Takes a run in, if it is new, in the second `now` by the local clock. Where it would make too many series, it is
+    /// recorded with `other` in place of what is new in its tags.
     ///
     /// # Errors
     /// Nothing was accepted.
-    pub async fn accept(&self, run: Run) -> Result<Accepted, Unavailable> {
+    pub async fn accept(&self, run: Run, now: i64) -> Result<Accepted, Unavailable> {
         let run = Arc::new(run);
         let line = record::Record::Accept(Arc::clone(&run)).line();
-        self.ask(|reply| Command::Accept { run, line, reply }).await
+        self.ask(|reply| Command::Accept { run, line, now, reply }).await
     }
 
     /// Waits until a run has been accepted since the last call returned.

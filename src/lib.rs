@@ -24,6 +24,8 @@ pub mod config;
 
 pub mod cli;
 
+mod cost;
+
 pub mod serve;
 
 pub mod replay;

@@ -4,6 +4,7 @@
 //! a batch that is sent again overwrites itself and nothing else.
 
 mod catalogue;
+mod series;
 mod tags;
 
 use crate::event::RunKey;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub use catalogue::Catalogue;
+pub use series::{Bounded, Capped, DEFAULT_MAX_SERIES, REMEMBERED_S, SeriesCount, SeriesError, SeriesGuard};
 pub use tags::{ExtraTag, RUN_TAG_KEYS, TAG_MAX_CHARS, Tagging, tag, tag_form};
 
 /// What stands before every metric's name unless configured otherwise.
@@ -140,6 +142,12 @@ impl Metric {
             Self::Duration | Self::DurationTotal => Some("second"),
             Self::Total | Self::ConclusionTotal => None,
         }
+    }
+
+    /// How many series a tag set makes whose runs have durations, or have none.
+    fn series(is_timed: bool) -> usize {
+        let totals = Totals { runs: 1, timed: u64::from(is_timed), duration_ms: 0 };
+        Self::ALL.into_iter().filter(|metric| metric.value(&totals).is_some()).count()
     }
 
     /// The value for a slot; `None` where no run in it has a duration.

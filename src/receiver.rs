@@ -183,8 +183,9 @@ impl Receiver {
     }
 
     async fn accept(&self, completed: &CompletedRun, guid: Option<&str>) -> Result<Reception, Refusal> {
-        let run = self.tagging.run(completed, now());
-        let accepted = self.ledger.accept(run).await?;
+        let now = now();
+        let run = self.tagging.run(completed, now);
+        let accepted = self.ledger.accept(run, now).await?;
         let key = completed.key;
         let what = match accepted {
             Accepted::New => "accepted",

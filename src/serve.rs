@@ -3,6 +3,7 @@
 use crate::{
     cli,
     config::{self, ConfigError, Settings},
+    cost::Cost,
     datadog::{Client, ClientError},
     delivery::{Backoff, Clock, Delivery},
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
@@ -111,7 +112,10 @@ impl Application {
             opened.map_err(|source| ServeError::PayloadLog { path: path.clone(), source })?;
             files.payloads = path;
         }
-        let options = Options::new(files, settings.reruns, jiff::Timestamp::now().as_second());
+        let options = Options {
+            max_series: settings.max_series,
+            ..Options::new(files, settings.reruns, jiff::Timestamp::now().as_second())
+        };
         let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
         // After the lock, so that a second process waits for the first one to go and its address with it.
         let (address, listener) = bind().map_err(|source| ServeError::Listen { address: listen, source })?;
@@ -147,7 +151,12 @@ impl Application {
             }
             handle.stop(true).await;
         };
-        self.delivery.run_until(stopped, FLUSH_TIMEOUT).await;
+        // It goes with its handle on the ledger, before the files are closed.
+        let cost = Cost::new(self.ledger.clone(), Clock::system()).run();
+        tokio::select! {
+            () = self.delivery.run_until(stopped, FLUSH_TIMEOUT) => {}
+            () = async { cost.await; std::future::pending().await } => {}
+        }
         self.close().await?;
         Ok(())
     }

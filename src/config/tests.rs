@@ -22,7 +22,7 @@ fn path(file: &NamedTempFile) -> &str {
 }
 
 fn common() -> Common {
-    Common { reruns: Reruns::Push, tags: tag_arguments(), payload_log: None }
+    Common { reruns: Reruns::Push, tags: tag_arguments(), max_series: 5_000, payload_log: None }
 }
 
 fn tag_arguments() -> TagArgs {
@@ -232,12 +232,14 @@ fn settings_are_those_of_arguments_and_environment() {
             branches: vec!["release/*".to_owned()],
             extra_tags: vec![ExtraTag::Actor],
         },
+        max_series: 700,
         payload_log: Some("payloads.jsonl".into()),
     };
     let environment = [("DD_API_KEY", "key"), ("DD_SITE", "datadoghq.eu"), ("DD_ENV", "prod")];
     let settings = Settings::new(Mode::Live, Path::new("cache"), &common, Vec::new(), &of(&environment)).unwrap();
     assert_eq!((settings.mode, settings.reruns), (Mode::Live, Reruns::Drop));
     assert_eq!(settings.cache_dir, Path::new("cache"));
+    assert_eq!(settings.max_series, 700);
     assert_eq!(settings.payload_log.as_deref(), Some(Path::new("payloads.jsonl")));
     assert_eq!(settings.datadog.unwrap().0.to_string(), "https://api.datadoghq.eu");
     assert_eq!((settings.tagging.prefix.as_str(), settings.tagging.extra), ("acme.ci", vec![ExtraTag::Actor]));

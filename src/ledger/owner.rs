@@ -3,6 +3,7 @@
 use super::{
     Accepted, Batch, Choice, FileError, OpenError, Options, Reruns, Sealed, Standing, Unavailable,
     cache::WorkflowCache,
+    count::SeriesFile,
     disk::Storage,
     journal::Journal,
     lines::{self, Lines},
@@ -11,7 +12,11 @@ use super::{
     recover::{self, Recovered},
     state::State,
 };
-use crate::{event::RunKey, explain::explain, metrics::Run};
+use crate::{
+    event::RunKey,
+    explain::explain,
+    metrics::{Run, SeriesCount},
+};
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -26,7 +31,7 @@ type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    Accept { run: Arc<Run>, line: Vec<u8>, reply: Reply<Accepted> },
+    Accept { run: Arc<Run>, line: Vec<u8>, now: i64, reply: Reply<Accepted> },
     Seal { now: i64, limit: usize, choice: Choice, reply: Reply<Sealed> },
     Unseal { keys: Vec<RunKey>, in_doubt: bool, reply: Reply<()> },
     Reject { keys: Vec<RunKey>, reply: Reply<()> },
@@ -34,6 +39,7 @@ pub(crate) enum Command {
     Mark { keys: Vec<RunKey>, reply: Reply<()> },
     LogPayload { line: String, reply: Reply<()> },
     Standing { reply: Reply<Standing> },
+    CountSeries { now: i64, reply: Reply<SeriesCount> },
 }
 
 /// Who waits for a group to be on disk.
@@ -79,6 +85,7 @@ pub(crate) struct Owner {
     cache: WorkflowCache,
     rejected: Lines,
     payloads: Lines,
+    series: SeriesFile,
     reruns: Reruns,
     compact_at_bytes: u64,
     /// Whether the journal ends with a batch that no later record says to be settled.
@@ -96,7 +103,7 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
-        let Options { files, reruns, lock_patience, birth, compact_at_bytes, storage } = options;
+        let Options { files, reruns, lock_patience, birth, compact_at_bytes, max_series, storage } = options;
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
         let lock = Lock::take(storage.as_ref(), &files.lock, lock_patience)?;
         let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
@@ -107,6 +114,7 @@ impl Owner {
             cache,
             rejected: Lines::new(&files.rejected, lines::MAX_BYTES),
             payloads: Lines::new(&files.payloads, lines::MAX_BYTES),
+            series: SeriesFile::open(storage.as_ref(), &files.series, max_series, birth),
             reruns,
             compact_at_bytes,
             is_last_batch_bare,
@@ -160,7 +168,7 @@ impl Owner {
 
     fn take(&mut self, command: Command, group: &mut Group) {
         match command {
-            Command::Accept { run, line, reply } => self.accept(run, &line, reply, group),
+            Command::Accept { run, line, now, reply } => self.accept(run, line, now, reply, group),
             Command::Seal { now, limit, choice, reply } => self.seal(now, limit, &choice, reply, group),
             Command::Unseal { keys, in_doubt, reply } => {
                 let keys = self.pending(keys);
@@ -180,10 +188,11 @@ impl Owner {
                 answer(reply, logged.map_err(|error| unavailable(&self.payloads, &error)));
             }
             Command::Standing { reply } => answer(reply, Ok(self.standing())),
+            Command::CountSeries { now, reply } => answer(reply, Ok(self.series.turn(self.storage.as_ref(), now))),
         }
     }
 
-    fn accept(&self, run: Arc<Run>, line: &[u8], reply: Reply<Accepted>, group: &mut Group) {
+    fn accept(&mut self, run: Arc<Run>, line: Vec<u8>, now: i64, reply: Reply<Accepted>, group: &mut Group) {
         let key = run.key;
         let (on_disk, on_its_way) = match self.reruns {
             Reruns::Push => (self.state.is_pending(key) || self.cache.contains_key(key), group.keys.contains(&key)),
@@ -199,7 +208,8 @@ impl Owner {
         } else {
             group.keys.insert(key);
             *group.attempts.entry(key.id.0).or_default() += 1;
-            group.add(Record::Accept(run), line, Waiting::Accept(reply, Accepted::New));
+            let (run, line) = self.series.bound(run, line, now);
+            group.add(Record::Accept(run), &line, Waiting::Accept(reply, Accepted::New));
         }
     }
 
@@ -315,6 +325,7 @@ impl Owner {
                 "the journal cannot be closed: {error}; {pending} runs are pending, and not all of them may be on disk"
             );
         }
+        self.series.save(self.storage.as_ref());
     }
 
     /// Nothing is written by whoever has lost the lock, now or later.

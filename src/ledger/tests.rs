@@ -61,7 +61,7 @@ impl Tenant {
     }
 
     async fn accept(&self, key: &str) -> Accepted {
-        self.ledger.accept(run(key)).await.unwrap()
+        self.ledger.accept(run(key), NOW).await.unwrap()
     }
 
     async fn seal(&self, now: i64) -> Batch {

@@ -103,9 +103,10 @@ impl House {
 
     /// Runs come in at the same moment; what each is answered.
     pub(super) fn accept(&mut self, runs: Vec<Run>) -> Option<Vec<Result<Accepted, Unavailable>>> {
+        let now = self.clock.lock().unwrap().unix;
         self.inside(|inside| {
             let ledger = inside.ledger.clone();
-            let mut asked: Vec<_> = runs.into_iter().map(|run| Box::pin(ledger.accept(run))).collect();
+            let mut asked: Vec<_> = runs.into_iter().map(|run| Box::pin(ledger.accept(run, now))).collect();
             for asked in &mut asked {
                 assert!(poll(asked.as_mut()).is_none(), "nothing is answered before it is recorded");
             }

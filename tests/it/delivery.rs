@@ -106,7 +106,7 @@ impl Line {
         let tags = vec!["conclusion:success".to_owned(), format!("workflow_name:{workflow}")];
         let tag_set = Arc::new(TagSet { prefix: "github.actions".to_owned(), tags });
         let run = Run { key: id.to_string().parse().unwrap(), end, duration_ms: Some(61_000), tag_set };
-        assert_eq!(self.ledger.as_ref().unwrap().accept(run).await.unwrap(), Accepted::New);
+        assert_eq!(self.ledger.as_ref().unwrap().accept(run, now()).await.unwrap(), Accepted::New);
     }
 
     async fn pending(&self) -> usize {

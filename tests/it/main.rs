@@ -18,6 +18,7 @@ mod intake;
 
 mod answers;
 mod commands;
+mod cost;
 mod delivery;
 mod documents;
 mod exactly_once;

@@ -1,0 +1,230 @@
+//! The file of which series the last 30 days made.
+//!
+//! Invariant: it is a statistic, not a record. A start does without it where it is missing or cannot be read, and no
+//! answer waits for it but that of a count, once a minute at the most.
+
+use super::{
+    Files, Ledger, Unavailable,
+    disk::{self, RealDisk, Storage},
+    owner::Command,
+    record::Record,
+};
+use crate::{
+    explain::explain,
+    metrics::{Run, SeriesCount, SeriesError, SeriesGuard},
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The file is not written again before so many seconds have passed.
+const SAVE_EVERY_S: u64 = 60;
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum CountError {
+    #[error("{}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}", path.display())]
+    Content { path: PathBuf, source: SeriesError },
+}
+
+/// What is known of series, and the file it is kept in.
+#[derive(Debug)]
+pub(super) struct SeriesFile {
+    path: PathBuf,
+    guard: SeriesGuard,
+    is_changed: bool,
+    /// When it was last written, or tried to be.
+    saved_at: Option<i64>,
+}
+
+impl SeriesFile {
+    /// Reads what there is. In its place nothing is known, with a warning if the file is there.
+    pub(super) fn open(storage: &dyn Storage, path: &Path, max: usize, now: i64) -> Self {
+        let mut guard = read(storage, path, max).unwrap_or_else(|error| {
+            log::warn!("{}: counting series anew", explain(&error));
+            SeriesGuard::new(max)
+        });
+        forget(&mut guard, now);
+        Self { path: path.to_owned(), guard, is_changed: false, saved_at: None }
+    }
+
+    /// Decides the tags of a run that is accepted now; its journal line follows them.
+    pub(super) fn bound(&mut self, run: Arc<Run>, line: Vec<u8>, now: i64) -> (Arc<Run>, Vec<u8>) {
+        let bounded = self.guard.bound(&run, now);
+        self.is_changed = true;
+        if let Some(capped) = bounded.capped {
+            log::warn!("{capped}");
+        }
+        if bounded.tag_set == run.tag_set {
+            return (run, line);
+        }
+        let Run { key, end, duration_ms, .. } = *run;
+        let run = Arc::new(Run { key, end, duration_ms, tag_set: bounded.tag_set });
+        let line = Record::Accept(Arc::clone(&run)).line();
+        (run, line)
+    }
+
+    /// Counts, forgets what is old, and writes the file where that is due.
+    pub(super) fn turn(&mut self, storage: &dyn Storage, now: i64) -> SeriesCount {
+        forget(&mut self.guard, now);
+        if self.saved_at.is_none_or(|at| at.abs_diff(now) >= SAVE_EVERY_S) {
+            self.saved_at = Some(now);
+            self.save(storage);
+        }
+        self.guard.count(now)
+    }
+
+    /// Writes the file, if anything has changed. A failure costs no run, and the next time is as good.
+    pub(super) fn save(&mut self, storage: &dyn Storage) {
+        if !self.is_changed {
+            return;
+        }
+        match disk::replace(storage, &self.path, self.guard.to_json().as_bytes()) {
+            Ok(_) => self.is_changed = false,
+            Err(error) => log::warn!("{} cannot be written: {error}", self.path.display()),
+        }
+    }
+}
+
+fn read(storage: &dyn Storage, path: &Path, max: usize) -> Result<SeriesGuard, CountError> {
+    let text = storage.read(path).map_err(|source| CountError::Io { path: path.to_owned(), source })?;
+    let guard = text.map(|text| SeriesGuard::from_json(max, &text)).transpose();
+    let guard = guard.map_err(|source| CountError::Content { path: path.to_owned(), source })?;
+    Ok(guard.unwrap_or_else(|| SeriesGuard::new(max)))
+}
+
+fn forget(guard: &mut SeriesGuard, now: i64) {
+    for key in guard.forget(now) {
+        log::info!("fewer series again: new values of the tag {key} are sent as they are");
+    }
+}
+
+/// Looks at the file and changes nothing: how many series up to `now`, the limit, and the tag with the most values.
+#[must_use]
+pub fn inspect(files: &Files, max: usize, now: i64) -> String {
+    let path = files.series.display();
+    let guard = match read(&RealDisk, &files.series, max) {
+        Ok(guard) => guard,
+        Err(error) => return format!("{}: a start counts series anew", explain(&error)),
+    };
+    let widest = match guard.widest() {
+        Some((key, values)) => format!("the tag with the most values is {key}, with {values}"),
+        None => "no tag has values yet".to_owned(),
+    };
+    let capped: Vec<&str> = guard.capped().collect();
+    let capped = match capped.as_slice() {
+        [] => String::new(),
+        capped => format!("; new values are sent as `other` of: {}", capped.join(" ")),
+    };
+    format!("{path}: {}; the limit is {max}; {widest}{capped}", guard.count(now))
+}
+
+impl Ledger {
+    /// How many distinct series were made up to the second `now` by the local clock. What is known of them is written to
+    /// its file, if that was not done in the last minute; call it each minute.
+    ///
+    /// # Errors
+    /// The owning thread is gone.
+    pub async fn count_series(&self, now: i64) -> Result<SeriesCount, Unavailable> {
+        self.ask(|reply| Command::CountSeries { now, reply }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::CompletedRun,
+        ledger::{Accepted, Mode, Opened, Options, Reruns},
+        metrics::tests::{completed, tagging},
+    };
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn accept(file: &mut SeriesFile, workflow: &str, now: i64) -> Arc<Run> {
+        let completed = CompletedRun { workflow: Some(workflow.to_owned()), ..completed() };
+        let run = Arc::new(tagging().run(&completed, now));
+        let line = Record::Accept(Arc::clone(&run)).line();
+        let (run, line) = file.bound(run, line, now);
+        assert_eq!(line, Record::Accept(Arc::clone(&run)).line(), "the journal has the tags that are sent");
+        run
+    }
+
+    #[test]
+    fn what_is_known_of_series_is_written_once_a_minute_and_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Files::new(dir.path(), Mode::Live).series;
+        let open = |now| SeriesFile::open(&RealDisk, &path, 8, now);
+        let mut file = open(NOW);
+        file.turn(&RealDisk, NOW);
+        assert!(!path.exists(), "nothing has changed");
+        accept(&mut file, "a", NOW);
+        file.turn(&RealDisk, NOW + 59);
+        assert!(!path.exists(), "not within a minute");
+        assert_eq!(file.turn(&RealDisk, NOW + 60), SeriesCount { last_hour: 4, last_30_days: 4 });
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let first = fs::read(&path).unwrap();
+        accept(&mut file, "b", NOW + 61);
+        file.turn(&RealDisk, NOW + 62);
+        assert_eq!(fs::read(&path).unwrap(), first);
+        accept(&mut file, "c", NOW + 63);
+        file.save(&RealDisk);
+        let mut file = open(NOW + 64);
+        assert_eq!(file.turn(&RealDisk, NOW + 64).last_30_days, 12);
+        let run = accept(&mut file, "d", NOW + 64);
+        assert!(run.tag_set.tags.contains(&"workflow_name:other".to_owned()), "the cap is known after a restart");
+    }
+
+    #[actix_web::test]
+    async fn runs_that_come_in_at_the_same_moment_cannot_pass_the_limit_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { max_series: 40, ..Options::new(Files::new(dir.path(), Mode::Live), Reruns::Push, NOW) };
+        let Opened { ledger, owner, .. } = Ledger::open(options).unwrap();
+        let deliver = |id: u64| {
+            let completed = CompletedRun { workflow: Some(format!("w{id}")), ..completed() };
+            let run = Run { key: id.to_string().parse().unwrap(), ..tagging().run(&completed, NOW) };
+            let ledger = ledger.clone();
+            actix_web::rt::spawn(async move { ledger.accept(run, NOW).await })
+        };
+        let asked: Vec<_> = (1..=50).chain(1..=50).map(deliver).collect();
+        for (index, asked) in asked.into_iter().enumerate() {
+            let expected = if index < 50 { Accepted::New } else { Accepted::Duplicate };
+            assert_eq!(asked.await.unwrap().unwrap(), expected);
+        }
+        assert_eq!(ledger.count_series(NOW).await.unwrap().last_hour, 44);
+        drop(ledger);
+        owner.join().unwrap();
+    }
+
+    #[test]
+    fn a_file_of_series_that_cannot_be_read_is_counted_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path(), Mode::DryRun);
+        assert!(files.series.ends_with("series-dry-run.json"));
+        for text in ["", "{\"format\":1", "{\"format\":2}", "\u{0}\u{0}"] {
+            fs::write(&files.series, text).unwrap();
+            assert!(inspect(&files, 8, NOW).contains("a start counts series anew"), "{text:?}");
+            let mut file = SeriesFile::open(&RealDisk, &files.series, 8, NOW);
+            assert_eq!(file.turn(&RealDisk, NOW).last_30_days, 0, "{text:?}");
+            assert_eq!(fs::read(&files.series).unwrap(), text.as_bytes(), "nothing has changed");
+        }
+    }
+
+    #[test]
+    fn a_file_of_series_that_cannot_be_written_costs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("series.json");
+        fs::create_dir(&path).unwrap();
+        let mut file = SeriesFile::open(&RealDisk, &path, 8, NOW);
+        accept(&mut file, "a", NOW);
+        assert_eq!(file.turn(&RealDisk, NOW).last_hour, 4);
+        fs::remove_dir(&path).unwrap();
+        file.turn(&RealDisk, NOW + 60);
+        assert!(path.is_file(), "the next time is as good");
+    }
+}

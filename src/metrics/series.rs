@@ -1,0 +1,316 @@
+//! How many distinct series are made, which is what Datadog bills, and a limit on it.
+//!
+//! Invariant: no I/O, no clock; seconds are passed in. Known tag sets always pass unchanged, whatever the count, and only
+//! names are ever replaced: `conclusion` stays, for a metric is named after it.
+
+use super::{Metric, RUN_TAG_KEYS, Run, TagSet};
+use serde::{Deserialize, Serialize};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+/// The limit, unless configured otherwise.
+pub const DEFAULT_MAX_SERIES: usize = 5_000;
+
+/// A tag set that has not been seen for this long is forgotten, in seconds: 30 days.
+pub const REMEMBERED_S: i64 = 30 * 86_400;
+
+/// Seconds in the last hour.
+const HOUR_S: i64 = 3_600;
+
+/// What a new value of a capped key becomes.
+const OTHER: &str = "other";
+
+/// The format of what `to_json` gives.
+const FORMAT: u32 = 1;
+
+/// Keys of tags whose values GitHub bounds. Every other tag that a run sets itself may be capped; those of `DD_ENV` and
+/// `DD_TAGS` are constant.
+const BOUNDED_KEYS: [&str; 4] = ["default_branch", "conclusion", "sender_type", "event"];
+
+/// A text that is not what `SeriesGuard::to_json` has written.
+#[derive(Debug, thiserror::Error)]
+pub enum SeriesError {
+    /// It is not such JSON.
+    #[error("not readable")]
+    Json(#[from] serde_json::Error),
+    /// It is of another version of runhound.
+    #[error("it has the format {0}, which this version of runhound does not know")]
+    Format(u32),
+}
+
+/// When runs of a tag set were last accepted, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    /// Any run.
+    any: i64,
+    /// One with a duration, which has metrics of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timed: Option<i64>,
+}
+
+impl Seen {
+    /// How many series that makes since this second.
+    fn series_since(self, second: i64) -> usize {
+        if self.any < second { 0 } else { Metric::series(self.timed.is_some_and(|timed| timed >= second)) }
+    }
+
+    /// How many series that makes at all.
+    fn series(self) -> usize {
+        self.series_since(i64::MIN)
+    }
+}
+
+/// Distinct series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesCount {
+    /// Of runs accepted in the last hour.
+    pub last_hour: usize,
+    /// Of runs accepted in the last 30 days.
+    pub last_30_days: usize,
+}
+
+impl fmt::Display for SeriesCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { last_hour, last_30_days } = self;
+        write!(f, "{last_hour} series in the last hour, {last_30_days} in the last 30 days")
+    }
+}
+
+/// A tag whose new values are sent as `other` from now on, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capped {
+    /// The key of the tag.
+    pub key: &'static str,
+    /// How many values of it are known.
+    pub values: usize,
+    /// How many series the last 30 days made.
+    pub series: usize,
+    /// The limit on them.
+    pub max: usize,
+}
+
+impl fmt::Display for Capped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, values, series, max } = self;
+        write!(
+            f,
+            "the last 30 days made {series} series, and --max-series is {max}: new values of the tag {key}, which has \
+             {values}, are sent as `other` from now on; raise the limit if these values are worth their cost"
+        )
+    }
+}
+
+/// What a run's tags become.
+#[derive(Debug)]
+pub struct Bounded {
+    /// The tags to count it under: its own, or with `other` in places.
+    pub tag_set: Arc<TagSet>,
+    /// The key that was capped for it, if one was.
+    pub capped: Option<Capped>,
+}
+
+/// The tag sets of the last 30 days, and which keys take no new values.
+#[derive(Debug)]
+pub struct SeriesGuard {
+    max: usize,
+    known: HashMap<Arc<TagSet>, Seen>,
+    /// The values of each key that may be capped, and how many known tag sets have them.
+    values: BTreeMap<&'static str, HashMap<String, usize>>,
+    capped: BTreeSet<&'static str>,
+    /// How many series the known tag sets make.
+    count: usize,
+}
+
+impl SeriesGuard {
+    /// Nothing known, and a limit on the series of 30 days.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self { max, known: HashMap::new(), values: BTreeMap::new(), capped: BTreeSet::new(), count: 0 }
+    }
+
+    /// Decides the tags of a run that is accepted in the second `now`, and counts them.
+    ///
+    /// A value that is new for a capped key becomes `other`. A tag set that is new even so, and would pass the limit, caps a
+    /// key: the one with the most values where none is capped yet, and later, of those that this run brings a new value of,
+    /// the one with the most. A new combination of known values passes.
+    pub fn bound(&mut self, run: &Run, now: i64) -> Bounded {
+        let is_timed = run.duration_ms.is_some();
+        let mut bounded = Bounded { tag_set: Arc::clone(&run.tag_set), capped: None };
+        if !self.known.contains_key(&run.tag_set) {
+            bounded.tag_set = self.with_others(&run.tag_set);
+            let is_over = self.count + Metric::series(is_timed) > self.max;
+            if is_over && !self.known.contains_key(&bounded.tag_set) {
+                bounded.capped = self.cap(&bounded.tag_set);
+                bounded.tag_set = self.with_others(&bounded.tag_set);
+            }
+        }
+        let before = self.known.get(&bounded.tag_set).and_then(|seen| seen.timed);
+        self.note(&bounded.tag_set, Seen { any: now, timed: if is_timed { Some(now) } else { before } });
+        bounded
+    }
+
+    /// Forgets what was last seen more than 30 days before `now`, and lifts all caps once the series left are down to nine
+    /// tenths of the limit, so that they do not come and go with every tag set. The keys that were capped until now.
+    pub fn forget(&mut self, now: i64) -> BTreeSet<&'static str> {
+        let is_fresh = |second: i64| second >= now.saturating_sub(REMEMBERED_S);
+        self.count = 0;
+        self.values.clear();
+        for (tag_set, seen) in std::mem::take(&mut self.known) {
+            if is_fresh(seen.any) {
+                // A clock that was ahead for a while must not keep them for longer.
+                let timed = seen.timed.filter(|second| is_fresh(*second)).map(|second| second.min(now));
+                self.note(&tag_set, Seen { any: seen.any.min(now), timed });
+            }
+        }
+        let is_well_below = self.count.saturating_mul(10) <= self.max.saturating_mul(9);
+        if is_well_below { std::mem::take(&mut self.capped) } else { BTreeSet::new() }
+    }
+
+    /// Distinct series up to `now`.
+    #[must_use]
+    pub fn count(&self, now: i64) -> SeriesCount {
+        let since = |age_s: i64| {
+            let first = now.saturating_sub(age_s);
+            self.known.values().map(|seen| seen.series_since(first)).sum()
+        };
+        SeriesCount { last_hour: since(HOUR_S), last_30_days: since(REMEMBERED_S) }
+    }
+
+    /// The limit on the series of 30 days.
+    #[must_use]
+    pub const fn max(&self) -> usize {
+        self.max
+    }
+
+    /// The key with the most values, of those that may be capped, and how many it has.
+    #[must_use]
+    pub fn widest(&self) -> Option<(&'static str, usize)> {
+        let keys = self.values.iter().map(|(key, values)| (*key, values.len()));
+        keys.max_by_key(|(key, values)| (*values, Reverse(*key)))
+    }
+
+    /// The keys whose new values become `other`.
+    pub fn capped(&self) -> impl Iterator<Item = &'static str> {
+        self.capped.iter().copied()
+    }
+
+    /// All that is known, as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut tag_sets: Vec<SavedTagSet> = self
+            .known
+            .iter()
+            .map(|(tag_set, seen)| SavedTagSet { tag_set: Arc::clone(tag_set), seen: *seen })
+            .collect();
+        tag_sets.sort_unstable_by(|a, b| a.tag_set.cmp(&b.tag_set));
+        let capped = self.capped().map(str::to_owned).collect();
+        match serde_json::to_string(&Saved { format: FORMAT, capped, tag_sets }) {
+            Ok(text) => text,
+            Err(error) => unreachable!("plain data always serialises: {error}"),
+        }
+    }
+
+    /// What `to_json` wrote, under a limit that may be another one.
+    ///
+    /// # Errors
+    /// It wrote something else.
+    pub fn from_json(max: usize, text: &[u8]) -> Result<Self, SeriesError> {
+        let Version { format } = serde_json::from_slice(text)?;
+        if format != FORMAT {
+            return Err(SeriesError::Format(format));
+        }
+        let saved: Saved = serde_json::from_slice(text)?;
+        let mut series = Self::new(max);
+        for SavedTagSet { tag_set, seen } in saved.tag_sets {
+            series.note(&tag_set, seen);
+        }
+        let is_capped = |key: &&str| saved.capped.iter().any(|capped| capped == key);
+        series.capped = RUN_TAG_KEYS.into_iter().filter(|key| !BOUNDED_KEYS.contains(key)).filter(is_capped).collect();
+        Ok(series)
+    }
+
+    fn note(&mut self, tag_set: &Arc<TagSet>, seen: Seen) {
+        self.count += seen.series();
+        match self.known.insert(Arc::clone(tag_set), seen) {
+            Some(before) => self.count -= before.series(),
+            None => {
+                for (key, value) in names(tag_set) {
+                    *self.values.entry(key).or_default().entry(value.to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    fn is_new(&self, key: &str, value: &str) -> bool {
+        value != OTHER && !self.values.get(key).is_some_and(|values| values.contains_key(value))
+    }
+
+    /// The tag set with `other` in place of new values of capped keys, in order again.
+    fn with_others(&self, tag_set: &Arc<TagSet>) -> Arc<TagSet> {
+        let is_replaced = |tag: &str| name(tag).is_some_and(|(key, value)| self.is_replaced(key, value));
+        if !tag_set.tags.iter().any(|tag| is_replaced(tag)) {
+            return Arc::clone(tag_set);
+        }
+        let replaced = |tag: &String| match name(tag) {
+            Some((key, value)) if self.is_replaced(key, value) => format!("{key}:{OTHER}"),
+            _ => tag.clone(),
+        };
+        let mut tags: Vec<String> = tag_set.tags.iter().map(replaced).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        Arc::new(TagSet { prefix: tag_set.prefix.clone(), tags })
+    }
+
+    fn is_replaced(&self, key: &str, value: &str) -> bool {
+        self.capped.contains(key) && self.is_new(key, value)
+    }
+
+    /// Caps the key that is to blame for a tag set too many, if there is one.
+    fn cap(&mut self, tag_set: &TagSet) -> Option<Capped> {
+        let brought: BTreeSet<&str> =
+            names(tag_set).filter(|(key, value)| self.is_new(key, value)).map(|(key, _)| key).collect();
+        let is_first = self.capped.is_empty();
+        let may_be_capped = |key: &str| !self.capped.contains(key) && (is_first || brought.contains(key));
+        let keys = self.values.iter().map(|(key, values)| (*key, values.len())).filter(|(key, _)| may_be_capped(key));
+        // Of two that are equal, what this run has a new value of; then by name, to be the same every time.
+        let (key, values) = keys.max_by_key(|(key, values)| (*values, brought.contains(key), Reverse(*key)))?;
+        self.capped.insert(key);
+        Some(Capped { key, values, series: self.count, max: self.max })
+    }
+}
+
+/// The tags that may be capped, as key and value.
+fn names(tag_set: &TagSet) -> impl Iterator<Item = (&'static str, &str)> {
+    tag_set.tags.iter().filter_map(|tag| name(tag))
+}
+
+fn name(tag: &str) -> Option<(&'static str, &str)> {
+    let (key, value) = tag.split_once(':')?;
+    let key = RUN_TAG_KEYS.into_iter().find(|known| *known == key)?;
+    (!BOUNDED_KEYS.contains(&key)).then_some((key, value))
+}
+
+#[derive(Debug, Deserialize)]
+struct Version {
+    format: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    format: u32,
+    capped: Vec<String>,
+    tag_sets: Vec<SavedTagSet>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedTagSet {
+    tag_set: Arc<TagSet>,
+    seen: Seen,
+}
+
+#[cfg(test)]
+mod tests;
