@@ -6,7 +6,7 @@
 //!
 //! `RUNHOUND_BENCH_RUNS` sets other numbers, separated by commas.
 
-#![allow(clippy::print_stdout, reason = "a report")]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a report, of small numbers")]
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::{Context, Result, ensure};

@@ -36,8 +36,8 @@ enum Fine {
 /// What is wrong with it, and what to do.
 type Fault = (String, &'static str);
 
-fn ok(text: impl Into<String>) -> Finding {
-    Ok(Fine::Ok(text.into()))
+fn fine(text: impl Into<String>) -> Fine {
+    Fine::Ok(text.into())
 }
 
 fn misconfigured(error: &ConfigError) -> Fault {
@@ -71,7 +71,7 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment);
     let mut findings = vec![match &secrets {
-        Ok(secrets) => ok(format!("webhook secret: {} accepted", secrets.len())),
+        Ok(secrets) => Ok(fine(format!("webhook secret: {} accepted", secrets.len()))),
         Err(error) => Err(misconfigured(error)),
     }];
     if mode == Mode::Live {
@@ -80,18 +80,18 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
         findings.extend(match (endpoint, key) {
             (Ok(endpoint), Ok(key)) => datadog(endpoint, key),
             (endpoint, key) => vec![
-                endpoint.and_then(|endpoint| ok(format!("Datadog: {endpoint}"))),
-                key.and_then(|_| ok("Datadog API key: present, not tried")),
+                endpoint.map(|endpoint| fine(format!("Datadog: {endpoint}"))),
+                key.map(|_| fine("Datadog API key: present, not tried")),
             ],
         });
     }
     let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new(), environment);
     findings.push(match settings {
-        Ok(settings) => ok(format!(
+        Ok(settings) => Ok(fine(format!(
             "metrics: {}.workflow_run.*, constant tags: {}",
             settings.tagging.prefix,
             listed(&settings.tagging.constant)
-        )),
+        ))),
         Err(error) => Err(misconfigured(&error)),
     });
     let files = Files::new(&arguments.cache_dir, mode);
@@ -103,7 +103,7 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     }
     findings.extend(ledger::holder(&files).map(|holder| Ok(Fine::Look(format!("a service is running: {holder}")))));
     let now = jiff::Timestamp::now().as_second();
-    findings.push(ok(ledger::inspect_series(&files, arguments.common.max_series, now)));
+    findings.push(Ok(fine(ledger::inspect_series(&files, arguments.common.max_series, now))));
     findings
 }
 
@@ -122,7 +122,7 @@ fn datadog(endpoint: Endpoint, key: ApiKey) -> Vec<Finding> {
         Err((format!("the clock of this machine is {apart} s apart from Datadog's"), "set it, or run a time service"))
     });
     let key = match answer.status {
-        Some(200..=299) => ok(format!("Datadog API key: valid, says {shown}")),
+        Some(200..=299) => Ok(fine(format!("Datadog API key: valid, says {shown}"))),
         Some(status @ (401 | 403)) => Err((
             format!("Datadog API key: refused by {shown} with {status}"),
             "copy the key again from Datadog: Organization Settings, API Keys; each site (DD_SITE) has keys of its own",
@@ -142,11 +142,11 @@ fn datadog(endpoint: Endpoint, key: ApiKey) -> Vec<Finding> {
 /// Repairs what is damaged, and says what has come of it.
 fn repair(files: &Files) -> Vec<Finding> {
     if !files.dir.is_dir() {
-        return vec![ok("repair: there are no files yet")];
+        return vec![Ok(fine("repair: there are no files yet"))];
     }
     let storage: Arc<dyn Storage> = Arc::new(RealDisk);
     match ledger::repair(&storage, files, jiff::Timestamp::now().as_second()) {
-        Ok(repaired) if repaired.is_empty() => vec![ok("repair: no file is damaged")],
+        Ok(repaired) if repaired.is_empty() => vec![Ok(fine("repair: no file is damaged"))],
         Ok(repaired) => repaired.iter().flat_map(report).map(|line| Ok(Fine::Look(line))).collect(),
         Err(error @ OpenError::Lock(LockError::Held { .. })) => {
             vec![Err((explain(&error), "stop that service first: a repair needs the files for itself"))]

@@ -228,7 +228,7 @@ impl Journal {
         if stamp.len != bytes.len() as u64 {
             return Err(io::Error::other("another process has written to it"));
         }
-        let open = Some(Open { stamp, file });
+        let open = Some(Open { file, stamp });
         Ok(Self { open, groups: contents.groups, ..Self::new(storage, path) })
     }
 

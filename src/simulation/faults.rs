@@ -50,7 +50,9 @@ fn whatever_change_fails_nothing_is_lost_or_counted_twice() {
             tried += told(&format!("{name}: {fault:?}"), || {
                 let (mut world, _) = play(&workload, fault, None);
                 let images = world.house.disk.images(false);
-                images.iter().for_each(|image| world.after_crash(image).start_and_check());
+                for image in &images {
+                    world.after_crash(image).start_and_check();
+                }
                 world.check();
                 images.len() + 1
             });
@@ -70,7 +72,9 @@ fn whatever_change_fails_a_crash_after_it_loses_nothing() {
                 let crashed = told(&format!("{name}: {fault:?}, then a crash after change {point}"), || {
                     let (world, is_done) = play(&workload, fault, Some(point));
                     let images = if is_done { BTreeSet::new() } else { world.house.disk.images(false) };
-                    images.iter().for_each(|image| world.after_crash(image).start_and_check());
+                    for image in &images {
+                        world.after_crash(image).start_and_check();
+                    }
                     images.len()
                 });
                 if crashed == 0 {
