@@ -69,10 +69,15 @@ impl Line {
         self.dir.path().join("key")
     }
 
-    /// Ends delivery and ledger wherever they are, and opens them anew.
-    fn restart(&mut self) {
+    /// Ends delivery and ledger wherever they are.
+    fn stop(&mut self) {
         drop((self.delivery.take(), self.ledger.take()));
         self.owner.take().unwrap().join().unwrap();
+    }
+
+    /// And opens them anew.
+    fn restart(&mut self) {
+        self.stop();
         self.open();
     }
 

@@ -1,9 +1,9 @@
 //! What each kind of answer leads to, a row a test.
 
-use super::{HOUR, Line};
+use super::{HOUR, Line, TOTAL};
 use crate::{
-    harness::now,
-    intake::{Order, TEST_KEY},
+    harness::{SECRET, Start, now, program, sent},
+    intake::{Order, Received, TEST_KEY},
 };
 use std::time::Duration;
 
@@ -165,15 +165,15 @@ async fn a_transient_400_is_retried_twice_and_costs_nothing() {
 #[actix_web::test]
 async fn one_poisoned_slot_among_many_is_rejected_and_the_others_are_sent() {
     // The first, one in the middle and the last: whoever else is taken, before or after it.
-    for poisoned in [0, 37, 99] {
+    for poisoned in [0, 537, 999] {
         let mut line = Line::new();
-        for id in 0..100 {
-            line.accept(id, &format!("w{id:02}")).await;
+        for id in 0..1000 {
+            line.accept(id, &format!("w{id:03}")).await;
         }
-        let tag = format!("workflow_name:w{poisoned:02}");
+        let tag = format!("workflow_name:w{poisoned:03}");
         line.intake.set_policy(move |received| if received.has_tag(&tag) { Order::status(400) } else { Order::Take });
         line.go_on_for(Duration::from_secs(600)).await;
-        line.assert_exact(99);
+        line.assert_exact(999);
         assert_eq!((line.totals().rejected, line.pending().await, line.totals().in_doubt), (1, 0, 0));
         let rejected = std::fs::read_to_string(line.dir.path().join("rejected.jsonl")).unwrap();
         assert_eq!(rejected.lines().count(), 1);
@@ -184,6 +184,29 @@ async fn one_poisoned_slot_among_many_is_rejected_and_the_others_are_sent() {
         );
         assert_eq!(rejected["request"]["payload"]["workflow_run"]["id"].as_u64(), Some(poisoned));
     }
+}
+
+#[actix_web::test]
+async fn what_was_rejected_is_taken_in_again_by_a_replay_once_the_cause_is_mended() {
+    let mut line = Line::new();
+    line.accept(1, "poison").await;
+    line.accept(2, "ci").await;
+    let is_poisoned = |received: &Received| received.has_tag("workflow_name:poison");
+    line.intake.set_policy(move |received| if is_poisoned(received) { Order::status(400) } else { Order::Take });
+    line.go_on_for(Duration::from_secs(600)).await;
+    assert_eq!((line.totals().rejected, line.pending().await), (1, 0));
+    line.intake.recover();
+    line.stop();
+    let service = Start::live(line.dir.path(), &line.intake).start();
+    let to = format!("--to=http://{}/webhook", service.address);
+    let rejected = line.dir.path().join("rejected.jsonl");
+    let mut replay = program(&["replay", rejected.to_str().unwrap(), &to]);
+    let output = replay.env("GITHUB_WEBHOOK_SECRET", SECRET).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    service.wait_for_pushes(1);
+    service.stop();
+    assert_eq!(line.intake.count(TOTAL), 2.0);
+    assert_eq!(sent(&line.dir.path().join("sent-workflows.json")), ["2", "1"]);
 }
 
 #[actix_web::test]
