@@ -22,7 +22,7 @@ mod state;
 
 use crate::{
     event::RunKey,
-    metrics::{DEFAULT_MAX_SERIES, Run, Slot},
+    metrics::{DEFAULT_MAX_SERIES, Run, SeriesCount, Slot},
 };
 use std::{
     collections::HashSet,
@@ -372,6 +372,15 @@ impl Ledger {
     /// The owning thread is gone.
     pub async fn standing(&self) -> Result<Standing, Unavailable> {
         self.ask(|reply| Command::Standing { reply }).await
+    }
+
+    /// How many distinct series were made up to the second `now` by the local clock. What is known of them is written to
+    /// its file, if that was not done in the last minute; call it each minute.
+    ///
+    /// # Errors
+    /// The owning thread is gone.
+    pub async fn count_series(&self, now: i64) -> Result<SeriesCount, Unavailable> {
+        self.ask(|reply| Command::CountSeries { now, reply }).await
     }
 
     async fn ask<T>(

@@ -4,9 +4,8 @@
 //! answer waits for it but that of a count, once a minute at the most.
 
 use super::{
-    Files, Ledger, Unavailable,
+    Files,
     disk::{self, RealDisk, Storage},
-    owner::Command,
     record::Record,
 };
 use crate::{
@@ -123,23 +122,12 @@ pub fn inspect(files: &Files, max: usize, now: i64) -> String {
     format!("{path}: {}; the limit is {max}; {widest}{capped}", guard.count(now))
 }
 
-impl Ledger {
-    /// How many distinct series were made up to the second `now` by the local clock. What is known of them is written to
-    /// its file, if that was not done in the last minute; call it each minute.
-    ///
-    /// # Errors
-    /// The owning thread is gone.
-    pub async fn count_series(&self, now: i64) -> Result<SeriesCount, Unavailable> {
-        self.ask(|reply| Command::CountSeries { now, reply }).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         event::CompletedRun,
-        ledger::{Accepted, Mode, Opened, Options, Reruns},
+        ledger::{Accepted, Ledger, Mode, Opened, Options, Reruns},
         metrics::tests::{completed, tagging},
     };
     use std::{fs, os::unix::fs::PermissionsExt};
