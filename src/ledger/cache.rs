@@ -31,6 +31,9 @@ use std::{
 /// Where the plan's class keeps its files, below the working directory.
 const DEFAULT_DIR: &str = "cache";
 
+/// As long as the line of an ID usually is, at the most.
+const ID_LINE_BYTES: u64 = 48;
+
 /// The file of workflow IDs already sent. It takes no lock: whoever shares a file with others locks by other means.
 #[derive(Debug)]
 pub struct WorkflowCache {
@@ -181,13 +184,24 @@ impl WorkflowCache {
         let Some(Open { file, stamp, layout: Layout::Ours(_) }) = &mut self.open else {
             return Ok(());
         };
-        let written = disk::read_prefix(file.as_ref(), stamp.len).and_then(|bytes| {
-            let from = layout::start_of_last(&bytes, ids);
-            disk::write_all_at(file.as_mut(), bytes.get(from..).unwrap_or_default(), from as u64)?;
+        let mut write = || {
+            // They stand at the end, so no more of the file is read than holds them.
+            let mut guess = ID_LINE_BYTES * (ids as u64 + 2);
+            let (from, last) = loop {
+                let start = stamp.len.saturating_sub(guess);
+                let tail = disk::read_range(file.as_ref(), start..stamp.len)?;
+                let at = layout::start_of_last(&tail, ids);
+                if at > 0 || start == 0 {
+                    break (start + at as u64, tail.get(at..).unwrap_or_default().to_vec());
+                }
+                guess *= 2;
+            };
+            disk::write_all_at(file.as_mut(), &last, from)?;
             file.sync()?;
             *stamp = file.stamp()?;
             Ok(())
-        });
+        };
+        let written: io::Result<()> = write();
         written.map_err(|source| self.io(source))
     }
 

@@ -6,6 +6,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io,
+    ops::Range,
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
@@ -134,11 +135,16 @@ pub(super) fn write_all_at(file: &mut dyn Stored, mut bytes: &[u8], mut offset: 
 
 /// The first `len` bytes of a file.
 pub(super) fn read_prefix(file: &dyn Stored, len: u64) -> io::Result<Vec<u8>> {
-    let len = usize::try_from(len).map_err(io::Error::other)?;
+    read_range(file, 0..len)
+}
+
+/// These bytes of a file.
+pub(super) fn read_range(file: &dyn Stored, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
     let mut at = 0;
     while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, at as u64) {
+        match file.read_at(rest, range.start + at as u64) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => at += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

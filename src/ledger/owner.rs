@@ -276,11 +276,16 @@ impl Owner {
     /// was synced before.
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if !self.journal.is_usable() {
-            log::warn!("going on with a new journal file");
-            self.keep_lock()?;
-            self.rewrite_journal()?;
+            self.take_new_journal()?;
         }
         self.journal.append(lines)
+    }
+
+    /// What the old file held, and what can no longer be trusted to be in it, is in memory.
+    fn take_new_journal(&mut self) -> io::Result<()> {
+        log::warn!("going on with a new journal file");
+        self.keep_lock()?;
+        self.rewrite_journal()
     }
 
     /// A new journal no longer tells what is settled, so the cache must be there to tell it.
@@ -312,7 +317,7 @@ impl Owner {
     /// has changed or removed is written anew: what it held is in memory alone.
     pub(crate) fn close(&mut self) {
         let closed = if !self.journal.is_usable() {
-            self.keep_lock().and_then(|()| self.rewrite_journal())
+            self.take_new_journal()
         } else if self.is_last_batch_bare && self.state.batch().is_none() {
             let record = Record::Seal { at: self.now.unwrap_or(0), sent: self.cache.len(), slots: Vec::new() };
             self.write(&record.line())

@@ -108,3 +108,17 @@ fn what_is_not_a_file_is_an_error_that_names_it() {
     let error = WorkflowCache::new(dir.path()).unwrap_err();
     assert!(matches!(&error, FileError::Io { path, .. } if path == dir.path()), "{error:?}");
 }
+
+#[test]
+fn the_last_ids_are_written_again_as_they_stand_however_long_they_are() {
+    let (_dir, path, mut cache) = cache();
+    let long = "x".repeat(5_000);
+    cache.mark_as_sent(&["1", "2", long.as_str(), "3", &long[1..]]).unwrap();
+    let before = text(&path);
+    for ids in [0, 1, 2, 3, 5, 9] {
+        cache.write_last_again(ids).unwrap();
+        assert_eq!(text(&path), before, "{ids}");
+    }
+    cache.mark_as_sent(&["4"]).unwrap();
+    assert_eq!(text(&path), format!("{},\n    \"4\"\n  ]\n}}", before.strip_suffix("\n  ]\n}").unwrap()));
+}
