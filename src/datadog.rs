@@ -9,8 +9,8 @@ mod verdict;
 
 use crate::metrics::MetricPayload;
 
-pub(crate) use client::http_client;
 pub use client::{Answer, Client, ClientError, Endpoint};
+pub(crate) use client::{Timeouts, http_client};
 pub use key::ApiKey;
 pub use submit::{DatadogService, SubmitError, SubmitOptions, Submitted};
 pub use verdict::{Verdict, verdict};

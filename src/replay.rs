@@ -6,7 +6,7 @@ mod summary;
 use crate::{
     cli,
     config::{self, ConfigError, Settings},
-    datadog::{Endpoint, http_client},
+    datadog::{Endpoint, Timeouts, http_client},
     delivery::Step,
     event::Recorded,
     ledger::Mode,
@@ -162,7 +162,7 @@ async fn send_all(
     deliveries: &[Delivery],
     summary: &mut Summary,
 ) -> Result<(), ReplayError> {
-    let client = http_client(ANSWER_TIMEOUT).map_err(ServeError::from)?;
+    let client = http_client(Timeouts { whole: ANSWER_TIMEOUT, ..Timeouts::default() }).map_err(ServeError::from)?;
     let bar = progress(deliveries.len());
     for delivery in deliveries {
         let answered = send(&client, url, secret, &delivery.recorded).await.map_err(|cause| ReplayError::NoAnswer {
