@@ -22,7 +22,10 @@ fn main() -> ExitCode {
         // These say on standard output what there is to say.
         Command::Replay(_) | Command::Check(_) | Command::Metrics(_) => "warn",
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default_level)).init();
+    // What it says is an error for each request that it cannot read, so that anyone could fill the disk. RUST_LOG can name it.
+    let mut logger = env_logger::Builder::new();
+    logger.filter_module("actix_http", log::LevelFilter::Off);
+    logger.parse_env(env_logger::Env::default().default_filter_or(default_level)).init();
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,16 +5,21 @@
 
 mod body;
 mod counts;
+mod server;
+mod tls;
 
 use crate::{
+    config::Repositories,
     event::{self, CompletedRun, Event},
     explain::explain,
     ledger::{Accepted, Ledger, Unavailable},
+    limits::Limits,
     metrics::Tagging,
-    signature::{Secret, Signature},
+    secrets::Secrets,
+    signature::Signature,
 };
 use actix_web::{
-    App, HttpRequest, HttpResponse, HttpServer,
+    HttpRequest, HttpResponse,
     dev::Server,
     http::{
         StatusCode,
@@ -22,12 +27,20 @@ use actix_web::{
     },
     web,
 };
-use body::{BodyError, Budget, Unreading};
+use body::{Bodies, BodyError, Unreading};
 use serde_json::json;
-use std::{borrow::Cow, io, net::TcpListener, sync::Arc, time::Duration};
+use server::Kept;
+use std::{
+    borrow::Cow,
+    io,
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-pub use body::{BODIES_MAX_BYTES, BODY_MAX_BYTES};
+pub use body::BODY_MAX_BYTES;
 pub use counts::{Counts, Outcome};
+pub use tls::Tls;
 
 /// What a sender is told to wait before it tries again, in seconds.
 const RETRY_AFTER_S: &str = "5";
@@ -38,18 +51,34 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// What every request needs.
 #[derive(Debug)]
 pub struct Receiver {
-    secrets: Vec<Secret>,
+    secrets: Secrets,
+    repositories: Option<Repositories>,
     tagging: Tagging,
     ledger: Ledger,
-    budget: Budget,
+    limits: Limits,
+    bodies: Bodies,
     counts: Counts,
 }
 
 impl Receiver {
-    /// A receiver that takes deliveries signed with any of `secrets`.
+    /// A receiver that takes deliveries of all repositories that are signed with any of `secrets`, within the usual limits.
     #[must_use]
-    pub fn new(secrets: Vec<Secret>, tagging: Tagging, ledger: Ledger) -> Self {
-        Self { secrets, tagging, ledger, budget: Budget::new(BODIES_MAX_BYTES), counts: Counts::default() }
+    pub fn new(secrets: Secrets, tagging: Tagging, ledger: Ledger) -> Self {
+        let limits = Limits::default();
+        let (bodies, counts) = (Bodies::new(&limits), Counts::default());
+        Self { secrets, repositories: None, tagging, ledger, limits, bodies, counts }
+    }
+
+    /// The same, within these limits.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, bodies: Bodies::new(&limits), ..self }
+    }
+
+    /// The same, and it ignores runs of all other repositories than these, if there are any.
+    #[must_use]
+    pub fn repositories(self, repositories: Option<Repositories>) -> Self {
+        Self { repositories, ..self }
     }
 
     /// What has come in so far.
@@ -58,29 +87,26 @@ impl Receiver {
         &self.counts
     }
 
-    /// Serves on a bound listener until stopped through the server's handle.
+    /// The secrets that it takes deliveries by.
+    #[must_use]
+    pub const fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Serves on a bound listener, in TLS if a pair is given, until stopped through the server's handle.
     ///
     /// # Errors
     /// The listener cannot be used.
-    pub fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<Server> {
-        let receiver = web::Data::from(self);
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(web::Data::clone(&receiver))
-                .service(
-                    web::resource("/webhook").route(web::post().to(webhook)).default_service(web::to(wrong_method)),
-                )
-                .service(
-                    web::resource("/healthz")
-                        .route(web::get().to(healthy))
-                        .route(web::head().to(healthy))
-                        .default_service(web::to(wrong_method_get)),
-                )
-                .default_service(web::to(not_found))
-        });
-        let server = server.disable_signals().shutdown_timeout(STOP_TIMEOUT.as_secs()).listen(listener)?;
-        Ok(server.run())
+    pub fn serve(self: Arc<Self>, tls: Option<&Tls>, listener: TcpListener) -> io::Result<Server> {
+        server::serve(self, tls, listener)
     }
+}
+
+fn routes(app: &mut web::ServiceConfig) {
+    let webhook = web::resource("/webhook").route(web::post().to(webhook)).default_service(web::to(wrong_method));
+    let healthz = web::resource("/healthz").route(web::get().to(healthy)).route(web::head().to(healthy));
+    app.service(webhook).service(healthz.default_service(web::to(wrong_method_get)));
+    app.default_service(web::to(not_found));
 }
 
 async fn healthy() -> HttpResponse {
@@ -106,7 +132,11 @@ async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, mut payloa
     let outcome = result.as_ref().map_or_else(Refusal::outcome, Reception::outcome);
     receiver.counts.count(outcome);
     match result {
-        Ok(reception) => reception.response(),
+        Ok(reception) => {
+            let mut response = reception.response();
+            response.extensions_mut().insert(Kept);
+            response
+        }
         Err(refusal) => refusal.response(payload),
     }
 }
@@ -156,17 +186,23 @@ impl Receiver {
             .get("x-hub-signature-256")
             .and_then(|value| Signature::parse(value.as_bytes()))
             .ok_or(Refusal::NotSigned)?;
-        let body = self.budget.read(headers, payload).await?;
-        if !self.secrets.iter().any(|secret| secret.verifies(&body, &signature)) {
+        let body = self.bodies.read(headers, payload).await?;
+        if !self.secrets.verify(&body, &signature, Instant::now()) {
             log::debug!("a wrong signature from {:?}", request.peer_addr());
             return Err(Refusal::NotSigned);
         }
+        let body = self.bodies.verified(body)?;
         let json = json_of(headers, &body)?;
         let event = text(headers, "x-github-event");
         let guid = text(headers, "x-github-delivery");
         let parsed = event::parse(event, &json).map_err(|error| Refusal::Malformed(explain(&error)))?;
         match parsed {
-            Event::Completed(completed) => self.accept(&completed, guid).await,
+            Event::Completed(completed) => match &self.repositories {
+                Some(repositories) if !repositories.take(&completed.repository) => {
+                    Ok(Reception::Ignored("repository not in --repositories".to_owned()))
+                }
+                _ => self.accept(&completed, guid).await,
+            },
             Event::NotOurs(why) => {
                 log::debug!("ignored, {why}: delivery {}", guid.unwrap_or("-"));
                 Ok(Reception::Ignored(why.to_string()))
@@ -261,7 +297,7 @@ impl Refusal {
             }
             Self::Malformed(error) => (StatusCode::BAD_REQUEST, error),
             Self::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
-            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s".to_owned()),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned()),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too much is in flight".to_owned()),
             Self::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the delivery cannot be recorded at the moment".to_owned())

@@ -7,7 +7,8 @@ use crate::{
     datadog::{Client, ClientError},
     delivery::{Backoff, Clock, Delivery},
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
-    receiver::{Outcome, Receiver},
+    limits::{Limits, raise_open_files},
+    receiver::{Outcome, Receiver, Tls},
 };
 use actix_web::dev::ServerHandle;
 use std::{
@@ -91,6 +92,7 @@ pub struct Application {
     ledger: Ledger,
     owner: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
+    tls: Option<Tls>,
     listener: TcpListener,
 }
 
@@ -114,6 +116,7 @@ impl Application {
         }
         let options = Options {
             max_series: settings.max_series,
+            max_journal_bytes: settings.max_journal_bytes,
             ..Options::new(files, settings.reruns, jiff::Timestamp::now().as_second())
         };
         let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
@@ -123,8 +126,9 @@ impl Application {
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
         }
-        let receiver = Arc::new(Receiver::new(settings.secrets, settings.tagging, ledger.clone()));
-        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, listener })
+        let receiver = Receiver::new(settings.secrets, settings.tagging, ledger.clone());
+        let receiver = Arc::new(receiver.limits(settings.limits).repositories(settings.repositories));
+        Ok(Self { receiver, tls: settings.tls, delivery, address, standing, ledger, owner, ended, listener })
     }
 
     /// Starts the public listener.
@@ -132,7 +136,7 @@ impl Application {
     /// # Errors
     /// The listener cannot be used.
     pub fn listen(&self) -> Result<ServerHandle, ServeError> {
-        let server = Arc::clone(&self.receiver).serve(self.listener.try_clone()?)?;
+        let server = Arc::clone(&self.receiver).serve(self.tls.as_ref(), self.listener.try_clone()?)?;
         let handle = server.handle();
         drop(actix_web::rt::spawn(server));
         Ok(handle)
@@ -196,13 +200,18 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let environment = &config::process_environment;
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment)?;
-    let settings = Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?;
+    let settings = Settings {
+        limits: limits(Limits::from(&arguments.limits)),
+        tls: config::tls(&arguments.tls)?,
+        ..Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?
+    };
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
     actix_web::rt::System::new().block_on(async {
         let stop = stop_signal()?;
         let application = Application::build(settings, arguments.listen)?;
         log::info!(
-            "runhound {} {}, listening on http://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
+            "runhound {} {}, listening on {scheme}://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
             env!("CARGO_PKG_VERSION"),
             target.map_or_else(|| "dry run, nothing is pushed".to_owned(), |target| format!("live to {target}")),
             application.address,
@@ -212,6 +221,20 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
         );
         application.run_until(stop).await
     })
+}
+
+/// The limits that this process can keep: each connection is an open file.
+fn limits(wanted: Limits) -> Limits {
+    let open_files = raise_open_files();
+    let limits = wanted.within(open_files);
+    if limits != wanted {
+        log::warn!(
+            "{open_files} open files, the hard limit of this process, are too few for {} connections: {} are taken",
+            wanted.max_connections,
+            limits.max_connections
+        );
+    }
+    limits
 }
 
 /// Done at the first SIGTERM or SIGINT.

@@ -129,7 +129,7 @@ impl Starting {
                 break line.clone();
             }
         };
-        let (_, rest) = start_line.split_once("listening on http://").unwrap();
+        let (_, rest) = start_line.split_once("listening on ").and_then(|(_, url)| url.split_once("://")).unwrap();
         let address = rest.split('/').next().unwrap().parse().unwrap();
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
