@@ -24,6 +24,8 @@ pub mod secrets;
 
 pub mod limits;
 
+mod panics;
+
 pub mod receiver;
 
 pub mod config;

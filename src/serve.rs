@@ -8,6 +8,7 @@ use crate::{
     delivery::{Backoff, Clock, Delivery},
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
+    panics,
     receiver::{Outcome, Receiver, Tls},
 };
 use actix_web::dev::ServerHandle;
@@ -28,6 +29,9 @@ use tokio::{
 
 /// How long a stop waits for a push that is under way.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that may wait to be accepted. The system has a limit of its own, which is often this.
+const CONNECTIONS_QUEUED: i32 = 4096;
 
 /// The service cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +108,8 @@ impl Application {
     pub fn build(settings: Settings, listen: SocketAddr) -> Result<Self, ServeError> {
         let bind = || {
             let listener = TcpListener::bind(listen)?;
+            // Set by `bind` to 128: beyond it the system lets new clients wait for a second and more.
+            rustix::net::listen(&listener, CONNECTIONS_QUEUED)?;
             Ok((listener.local_addr()?, listener))
         };
         let client = settings.datadog.map(|(endpoint, key)| Client::new(endpoint, key)).transpose()?;
@@ -197,6 +203,7 @@ impl Application {
 /// # Errors
 /// It cannot be started.
 pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
+    panics::ignore_those_of_strangers();
     let environment = &config::process_environment;
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment)?;

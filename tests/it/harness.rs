@@ -304,7 +304,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn read(text: &str) -> io::Result<Self> {
+    pub(crate) fn read(text: &str) -> io::Result<Self> {
         let broken = || io::Error::new(ErrorKind::UnexpectedEof, format!("{text:?}"));
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;
         let mut lines = head.lines();

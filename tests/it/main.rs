@@ -23,5 +23,6 @@ mod delivery;
 mod documents;
 mod exactly_once;
 mod faults;
+mod hostile;
 mod kills;
 mod plan;
