@@ -8,8 +8,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind
 use std::{
     ffi::OsString,
     net::SocketAddr,
-    num::{NonZeroUsize, ParseIntError},
+    num::{NonZeroU32, NonZeroUsize, ParseIntError},
     path::PathBuf,
+    str::FromStr,
+    time::Duration,
 };
 
 const ENVIRONMENT: &str = "\
@@ -27,6 +29,9 @@ Secrets and Datadog's own settings come from the environment only:
 #[derive(Debug, Parser)]
 #[command(version, after_help = ENVIRONMENT, max_term_width = 100)]
 pub struct Cli {
+    /// What lines of the log look like
+    #[arg(long, env = "RUNHOUND_LOG_FORMAT", value_enum, default_value_t, global = true)]
+    pub log_format: LogFormat,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -73,6 +78,11 @@ fn truth(text: &str) -> Result<bool, String> {
 /// A limit on series. There is no way to have none; a large number is as good.
 fn max_series(text: &str) -> Result<usize, ParseIntError> {
     text.trim().parse().map(NonZeroUsize::get)
+}
+
+/// A time to wait. None at all would be no chance.
+fn seconds(text: &str) -> Result<Duration, ParseIntError> {
+    text.trim().parse().map(|seconds: NonZeroU32| Duration::from_secs(seconds.get().into()))
 }
 
 /// What to do.
@@ -136,12 +146,38 @@ pub struct Serve {
     /// Where to listen for GitHub: POST /webhook and GET /healthz
     #[arg(long, env = "RUNHOUND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Where to listen for operators: a status page, /metrics, /readyz, /healthz and /status.json; or `off`
+    #[arg(long, env = "RUNHOUND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub admin_listen: AdminListen,
     /// Where the files are kept; made if missing
     #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR", default_value = "./cache")]
     pub cache_dir: PathBuf,
+    /// How long a stop may take, in seconds: half for the requests that came in, half for a last push
+    #[arg(long, env = "RUNHOUND_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub shutdown_timeout: Duration,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub common: Common,
+}
+
+/// Where operators look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminListen {
+    /// At this address.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for AdminListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(|error| format!("{error}; or `off`")),
+        }
+    }
 }
 
 /// Arguments of `replay`.
@@ -195,6 +231,16 @@ pub struct Metrics {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub tags: TagArgs,
+}
+
+/// For whom the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: an object a line
+    Json,
 }
 
 /// For whom the catalogue is.
@@ -253,6 +299,8 @@ mod tests {
             .collect();
         for (command, flag, default) in [
             ("serve", "listen", "127.0.0.1:8080"),
+            ("serve", "admin-listen", "127.0.0.1:8081"),
+            ("serve", "shutdown-timeout", "20"),
             ("serve", "cache-dir", "./cache"),
             ("serve", "reruns", "push"),
             ("serve", "metric-prefix", "github.actions"),

@@ -12,6 +12,8 @@ pub mod event;
 
 pub mod metrics;
 
+pub mod vitals;
+
 pub mod ledger;
 
 pub mod datadog;
@@ -20,11 +22,15 @@ pub mod delivery;
 
 pub mod receiver;
 
+pub mod admin;
+
 pub mod config;
 
 pub mod cli;
 
 mod cost;
+
+mod systemd;
 
 pub mod serve;
 
@@ -33,6 +39,8 @@ pub mod replay;
 pub mod check;
 
 pub mod describe;
+
+pub mod logging;
 
 pub mod explain;
 

@@ -144,7 +144,7 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
     let mut summary = Summary::new(target, true);
     let mut application = Application::build(settings, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let url = format!("http://{}/webhook", application.address);
-    let server = application.listen()?;
+    let server = application.listen(ANSWER_TIMEOUT)?;
     if let Some(secret) = secrets.first() {
         send_all(&url, secret, deliveries, &mut summary).await?;
     }

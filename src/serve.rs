@@ -1,15 +1,18 @@
 //! The service: all rooms wired together, from the first line in the log to the last.
 
 use crate::{
-    cli,
+    admin::{About, Admin},
+    cli::{self, AdminListen},
     config::{self, ConfigError, Settings},
     cost::Cost,
     datadog::{Client, ClientError},
     delivery::{Backoff, Clock, Delivery},
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
-    receiver::{Outcome, Receiver},
+    receiver::Receiver,
+    systemd,
+    vitals::Outcome,
 };
-use actix_web::dev::ServerHandle;
+use actix_web::{dev::ServerHandle, web::Data};
 use std::{
     fs::OpenOptions,
     io,
@@ -25,9 +28,6 @@ use tokio::{
     sync::oneshot,
 };
 
-/// How long a stop waits for a push that is under way.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The service cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -41,8 +41,10 @@ pub enum ServeError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The address cannot be listened on.
-    #[error("{address}")]
+    #[error("{flag} {address}")]
     Listen {
+        /// The flag that names it.
+        flag: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -68,7 +70,7 @@ impl ServeError {
         match self {
             Self::Config(error) => Some(error.hint()),
             Self::Ledger(error) => Some(error.hint()),
-            Self::Listen { .. } => Some("choose another address with --listen, or stop what listens there"),
+            Self::Listen { .. } => Some("choose another address with that flag, or stop what listens there"),
             Self::PayloadLog { .. } => {
                 Some("name a file with --payload-log that this user can write, in a folder that exists")
             }
@@ -92,6 +94,14 @@ pub struct Application {
     owner: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
     listener: TcpListener,
+    about: About,
+    admin: Option<(SocketAddr, TcpListener)>,
+}
+
+/// Binds an address: the one there is now, and the listener.
+fn bind(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), ServeError> {
+    let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map_err(|source| ServeError::Listen { flag, address, source })
 }
 
 impl Application {
@@ -100,10 +110,7 @@ impl Application {
     /// # Errors
     /// Either is not possible.
     pub fn build(settings: Settings, listen: SocketAddr) -> Result<Self, ServeError> {
-        let bind = || {
-            let listener = TcpListener::bind(listen)?;
-            Ok((listener.local_addr()?, listener))
-        };
+        let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
         let client = settings.datadog.map(|(endpoint, key)| Client::new(endpoint, key)).transpose()?;
         let mut files = Files::new(&settings.cache_dir, settings.mode);
         let is_payload_log_wanted = settings.payload_log.is_some();
@@ -112,51 +119,76 @@ impl Application {
             opened.map_err(|source| ServeError::PayloadLog { path: path.clone(), source })?;
             files.payloads = path;
         }
-        let options = Options {
-            max_series: settings.max_series,
-            ..Options::new(files, settings.reruns, jiff::Timestamp::now().as_second())
-        };
+        let started_at = jiff::Timestamp::now();
+        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at };
+        let options =
+            Options { max_series: settings.max_series, ..Options::new(files, settings.reruns, started_at.as_second()) };
         let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
         // After the lock, so that a second process waits for the first one to go and its address with it.
-        let (address, listener) = bind().map_err(|source| ServeError::Listen { address: listen, source })?;
+        let (address, listener) = bind("--listen", listen)?;
         let mut delivery = Delivery::new(ledger.clone(), open_batch, client, Clock::system(), Backoff::full_jitter());
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
         }
         let receiver = Arc::new(Receiver::new(settings.secrets, settings.tagging, ledger.clone()));
-        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, listener })
+        let (about, admin) = (about, None);
+        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, listener, about, admin })
     }
 
-    /// Starts the public listener.
+    /// Binds the admin listener's address too.
+    ///
+    /// # Errors
+    /// That is not possible.
+    pub fn with_admin(mut self, listen: AdminListen) -> Result<Self, ServeError> {
+        if let AdminListen::At(address) = listen {
+            self.admin = Some(bind("--admin-listen", address)?);
+        }
+        Ok(self)
+    }
+
+    /// Starts the public listener. A stop waits for `stop_timeout` for requests that are under way.
     ///
     /// # Errors
     /// The listener cannot be used.
-    pub fn listen(&self) -> Result<ServerHandle, ServeError> {
-        let server = Arc::clone(&self.receiver).serve(self.listener.try_clone()?)?;
+    pub fn listen(&self, stop_timeout: Duration) -> Result<ServerHandle, ServeError> {
+        let server = Arc::clone(&self.receiver).serve(self.listener.try_clone()?, stop_timeout)?;
         let handle = server.handle();
         drop(actix_web::rt::spawn(server));
         Ok(handle)
     }
 
-    /// Runs until `stop` is done: then finishes requests, gives a push that is under way a moment, and closes the files.
+    /// Runs until `stop` is done: then takes no more connections, finishes requests, makes a last push, and closes the files,
+    /// all within `timeout`.
     ///
     /// # Errors
-    /// The listener cannot be used.
-    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let handle = self.listen()?;
+    /// A listener cannot be used.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>, timeout: Duration) -> Result<(), ServeError> {
+        let handle = self.listen(timeout / 2)?;
+        let admin = Data::new(Admin::new(self.about.clone(), self.ledger.clone()));
+        let admin_handle = self.admin.take().map(|(_, listener)| serve_admin(&admin, listener)).transpose()?;
+        systemd::ready(&self.address.to_string());
         let stopped = async {
             tokio::select! {
                 () = stop => log::info!("stopping: finishing requests"),
                 _ = &mut self.ended => log::error!("the ledger has ended: stopping, to be started anew"),
             }
+            admin.stop();
+            systemd::stopping();
             handle.stop(true).await;
         };
-        // It goes with its handle on the ledger, before the files are closed.
+        // They go with their handles on the ledger, before the files are closed.
         let cost = Cost::new(self.ledger.clone(), Clock::system()).run();
+        let watch = systemd::watch(self.ledger.clone());
+        // The files want to be closed too.
+        let last_push = timeout * 2 / 5;
         tokio::select! {
-            () = self.delivery.run_until(stopped, FLUSH_TIMEOUT) => {}
-            () = async { cost.await; std::future::pending().await } => {}
+            () = self.delivery.run_until(stopped, last_push) => {}
+            () = async { tokio::join!(cost, watch); std::future::pending().await } => {}
         }
+        if let Some(handle) = admin_handle {
+            handle.stop(false).await;
+        }
+        drop(admin);
         self.close().await?;
         Ok(())
     }
@@ -168,7 +200,7 @@ impl Application {
     pub async fn close(self) -> Result<Standing, ServeError> {
         let ended = || ServeError::Failed(io::Error::other("the ledger has ended before its time; the log says why"));
         let standing = self.ledger.standing().await.map_err(|_| ended())?;
-        let counts = self.receiver.counts();
+        let counts = self.ledger.vitals().counts();
         log::info!(
             "stopped: {} accepted, {} duplicate, {} ignored, {} not signed, {} pushed; {}",
             counts.of(Outcome::Accepted),
@@ -200,7 +232,10 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
     actix_web::rt::System::new().block_on(async {
         let stop = stop_signal()?;
-        let application = Application::build(settings, arguments.listen)?;
+        let application = Application::build(settings, arguments.listen)?.with_admin(arguments.admin_listen)?;
+        if let Some((address, _)) = &application.admin {
+            log::info!("status page on http://{address}/");
+        }
         log::info!(
             "runhound {} {}, listening on http://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
             env!("CARGO_PKG_VERSION"),
@@ -210,8 +245,15 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
             application.standing.known,
             application.standing.pending,
         );
-        application.run_until(stop).await
+        application.run_until(stop, arguments.shutdown_timeout).await
     })
+}
+
+fn serve_admin(admin: &Data<Admin>, listener: TcpListener) -> Result<ServerHandle, ServeError> {
+    let server = Admin::serve(Data::clone(admin), listener)?;
+    let handle = server.handle();
+    drop(actix_web::rt::spawn(server));
+    Ok(handle)
 }
 
 /// Done at the first SIGTERM or SIGINT.

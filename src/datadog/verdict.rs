@@ -28,6 +28,21 @@ pub enum Verdict {
     TooLarge,
 }
 
+impl Verdict {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Retry { is_unexpected: false, .. } => "retry",
+            Self::Retry { is_unexpected: true, .. } => "unexpected",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
 /// Tells what an answer means. `headers` finds a header's text by its lower-case name; `now` is the second of the
 /// answer, for a `Retry-After` that is a date.
 #[must_use]

@@ -20,6 +20,12 @@ pub struct Moment {
     pub unix: i64,
 }
 
+impl Moment {
+    pub(crate) fn timestamp(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(self.unix).unwrap_or_default()
+    }
+}
+
 /// Where the time comes from.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Moment + Send + Sync>);

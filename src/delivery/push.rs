@@ -22,6 +22,9 @@ const WINDOW_AHEAD_S: i64 = 9 * 60;
 /// The wait after an answer about the key, and the time for which a refused slot stands aside.
 const HELD: Duration = Duration::from_secs(60);
 
+/// How many runs the line about a push names.
+const LOGGED_KEYS: usize = 20;
+
 impl<I: Intake> Delivery<I> {
     pub(super) async fn push(&mut self, mut piece: Piece) -> Step {
         let payload = metrics::payload(&piece.slots);
@@ -32,15 +35,18 @@ impl<I: Intake> Delivery<I> {
             self.record_taken(ledger::keys_of(&piece.slots), payload);
             return Step::Moved;
         };
+        let asked = (self.clock)();
         let answer = client.push(&payload).await;
         let moment = (self.clock)();
         if answer.status.is_some() {
-            self.now.learn(answer.date, moment);
+            self.learn_the_time(&answer, moment);
         }
         let runs: usize = piece.slots.iter().map(|slot| slot.runs.len()).sum();
+        let points = payload.series.iter().map(|series| series.points.len()).sum();
+        self.note("series", &answer, (runs, points), asked, answer.verdict == Verdict::Taken);
         match answer.verdict.clone() {
             Verdict::Taken => {
-                log::info!("pushed {runs} runs: {}", Shown(&answer));
+                log::info!(runs:% = first(&piece.slots); "pushed {runs} runs: {}", Shown(&answer));
                 self.taken(piece, payload, moment)
             }
             Verdict::Retry { after, surely_failed, is_unexpected } => {
@@ -161,4 +167,11 @@ impl<I: Intake> Delivery<I> {
             batch.call_witness();
         }
     }
+}
+
+/// The keys of the first runs of a push, for its line in the log.
+fn first(slots: &[Slot]) -> String {
+    let mut keys = slots.iter().flat_map(Slot::keys);
+    let first = list(&keys.by_ref().take(LOGGED_KEYS).collect::<Vec<_>>());
+    if keys.next().is_some() { first + " …" } else { first }
 }

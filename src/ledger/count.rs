@@ -77,6 +77,11 @@ impl SeriesFile {
         self.guard.count(now)
     }
 
+    /// Keys of tags whose new values are sent as `other`.
+    pub(super) fn capped(&self) -> Vec<&'static str> {
+        self.guard.capped().collect()
+    }
+
     /// Writes the file, if anything has changed. A failure costs no run, and the next time is as good.
     pub(super) fn save(&mut self, storage: &dyn Storage) {
         if !self.is_changed {

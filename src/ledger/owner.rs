@@ -1,7 +1,7 @@
 //! The thread that owns the files: it takes what has come in, writes it as one group, syncs, and answers.
 
 use super::{
-    Accepted, Batch, Choice, FileError, OpenError, Options, Reruns, Sealed, Standing, Unavailable,
+    Accepted, Batch, Choice, FileError, OpenError, Options, Overview, Reruns, Sealed, Standing, Unavailable,
     cache::WorkflowCache,
     count::SeriesFile,
     disk::Storage,
@@ -16,16 +16,21 @@ use crate::{
     event::RunKey,
     explain::explain,
     metrics::{Run, SeriesCount},
+    vitals::Vitals,
 };
 use std::{
     collections::{HashMap, HashSet},
     io,
     sync::{Arc, mpsc},
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, oneshot};
 
 /// A group is written when it has grown to this, though more may be waiting.
 const GROUP_MAX_BYTES: usize = 1 << 20;
+
+/// A journal that failed is not made anew more often, however often somebody asks whether it can be.
+const READY_EVERY: Duration = Duration::from_secs(1);
 
 type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 
@@ -39,6 +44,8 @@ pub(crate) enum Command {
     Mark { keys: Vec<RunKey>, reply: Reply<()> },
     LogPayload { line: String, reply: Reply<()> },
     Standing { reply: Reply<Standing> },
+    Overview { reply: Reply<Overview> },
+    Ready { reply: Reply<()> },
     CountSeries { now: i64, reply: Reply<SeriesCount> },
 }
 
@@ -99,11 +106,14 @@ pub(crate) struct Owner {
     lock: Lock,
     /// Who has taken the directory from us.
     lost: Option<String>,
+    vitals: Arc<Vitals>,
+    /// When a journal was last made anew for somebody who asked, in vain, and why.
+    unready: Option<(Instant, Unavailable)>,
 }
 
 impl Owner {
     pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
-        let Options { files, reruns, lock_patience, birth, compact_at_bytes, max_series, storage } = options;
+        let Options { files, reruns, lock_patience, birth, compact_at_bytes, max_series, storage, vitals } = options;
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
         let lock = Lock::take(storage.as_ref(), &files.lock, lock_patience)?;
         let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
@@ -124,6 +134,8 @@ impl Owner {
             storage,
             lock,
             lost: None,
+            vitals,
+            unready: None,
         };
         if must_rewrite {
             owner.rewrite_journal().map_err(|source| FileError::io(&files.journal, source))?;
@@ -133,6 +145,29 @@ impl Owner {
 
     pub(crate) fn standing(&self) -> Standing {
         Standing { known: self.cache.len(), pending: self.state.pending_len() }
+    }
+
+    fn overview(&self) -> Overview {
+        let oldest_end = self.state.pending_runs().map(|run| run.end).min();
+        Overview { standing: self.standing(), oldest_end, capped: self.series.capped() }
+    }
+
+    fn ready(&mut self) -> Result<(), Unavailable> {
+        if let Some(lost) = &self.lost {
+            return Err(Unavailable(lost.clone()));
+        }
+        if self.journal.is_usable() {
+            self.unready = None;
+            return Ok(());
+        }
+        if let Some((at, why)) = &self.unready
+            && at.elapsed() < READY_EVERY
+        {
+            return Err(why.clone());
+        }
+        let made = self.take_new_journal().map_err(|error| cannot_write(&error));
+        self.unready = made.clone().err().map(|why| (Instant::now(), why));
+        made
     }
 
     pub(crate) fn open_batch(&self) -> Option<Batch> {
@@ -188,6 +223,8 @@ impl Owner {
                 answer(reply, logged.map_err(|error| unavailable(&self.payloads, &error)));
             }
             Command::Standing { reply } => answer(reply, Ok(self.standing())),
+            Command::Overview { reply } => answer(reply, Ok(self.overview())),
+            Command::Ready { reply } => answer(reply, self.ready()),
             Command::CountSeries { now, reply } => answer(reply, Ok(self.series.turn(self.storage.as_ref(), now))),
         }
     }
@@ -247,12 +284,12 @@ impl Owner {
         if group.records.is_empty() {
             return;
         }
-        let written = self.write(&group.lines);
+        let begun = Instant::now();
+        let written = self.write(&group.lines).map_err(|error| cannot_write(&error));
+        self.vitals.synced(group.keys.len(), begun.elapsed());
         if let Err(error) = &written {
-            log::error!("the journal cannot be written: {error}");
-        }
-        let written = written.map_err(|error| Unavailable(format!("the journal cannot be written: {error}")));
-        if written.is_ok() {
+            log::error!("{error}");
+        } else {
             self.journaled += group.keys.len();
             self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
             recover::apply(&mut self.state, group.records);
@@ -265,7 +302,9 @@ impl Owner {
                 Waiting::Accept(reply, accepted) => answer(reply, written.clone().map(|()| accepted)),
                 Waiting::Change(reply) => answer(reply, written.clone()),
                 Waiting::Seal(reply) => {
-                    let batch = self.open_batch().map_or(Sealed::Nothing, Sealed::Batch);
+                    let batch = self.open_batch();
+                    self.vitals.restamp(batch.as_ref().map_or(0, Batch::restamped));
+                    let batch = batch.map_or(Sealed::Nothing, Sealed::Batch);
                     answer(reply, written.clone().map(|()| batch));
                 }
             }
@@ -344,6 +383,10 @@ impl Owner {
         }
         kept.map_err(|error| io::Error::other(explain(&error)))
     }
+}
+
+fn cannot_write(error: &io::Error) -> Unavailable {
+    Unavailable(format!("the journal cannot be written: {error}"))
 }
 
 fn unavailable(lines: &Lines, error: &io::Error) -> Unavailable {

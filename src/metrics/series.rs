@@ -65,7 +65,7 @@ impl Seen {
 }
 
 /// Distinct series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SeriesCount {
     /// Of runs accepted in the last hour.
     pub last_hour: usize,

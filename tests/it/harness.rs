@@ -65,6 +65,7 @@ impl Start {
             .argument("serve")
             .argument("--dry-run")
             .argument("--listen=127.0.0.1:0")
+            .argument("--admin-listen=off")
             .argument(&format!("--cache-dir={dir}"))
             .variable("GITHUB_WEBHOOK_SECRET", SECRET)
     }

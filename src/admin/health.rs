@@ -1,0 +1,161 @@
+//! What keeps the service from being well, and what to do about it: a pure function of what was noticed.
+
+use super::facts::Facts;
+use serde::Serialize;
+
+/// Requests that fail for so long are trouble, in seconds.
+const SILENT_MIN_S: i64 = 60;
+
+/// A run that is pending for so long is trouble, in seconds.
+const BACKLOG_OLD_S: i64 = 10 * 60;
+
+/// What cannot be mended is told of for so long, in seconds.
+const TOLD_S: i64 = 60 * 60;
+
+/// Why the service is degraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Datadog answers, but takes nothing.
+    DatadogRefuses,
+    /// Datadog does not answer, or with a passing fault.
+    DatadogSilent,
+    /// A run waits for long.
+    BacklogOld,
+    /// Datadog's clock and ours differ.
+    ClockApart,
+    /// What was pushed cannot be recorded.
+    NotRecorded,
+    /// Runs may have been counted twice.
+    RunsInDoubt,
+    /// Datadog refused runs for good.
+    RunsRejected,
+    /// New values of tags are sent as `other`.
+    SeriesLimited,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::DatadogRefuses,
+        Self::DatadogSilent,
+        Self::BacklogOld,
+        Self::ClockApart,
+        Self::NotRecorded,
+        Self::RunsInDoubt,
+        Self::RunsRejected,
+        Self::SeriesLimited,
+    ];
+
+    /// The word for it, as in `/status.json` and in the metric `runhound_degraded`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DatadogRefuses => "datadog_refuses",
+            Self::DatadogSilent => "datadog_silent",
+            Self::BacklogOld => "backlog_old",
+            Self::ClockApart => "clock_apart",
+            Self::NotRecorded => "not_recorded",
+            Self::RunsInDoubt => "runs_in_doubt",
+            Self::RunsRejected => "runs_rejected",
+            Self::SeriesLimited => "series_limited",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::DatadogRefuses => {
+                "Runs are kept, none is lost. See to the API key (DD_API_KEY, DD_API_KEY_FILE), to the site (DD_SITE), and to \
+                 any proxy between; `runhound check` asks Datadog about the key."
+            }
+            Self::DatadogSilent => {
+                "Runs are kept, none is lost. See Datadog's status page, then name resolution, proxies and outgoing HTTPS of \
+                 this machine."
+            }
+            Self::BacklogOld => "Runs are kept, none is lost. The log says why pushes fail or wait.",
+            Self::ClockApart => "Set the clock of this machine, or run a time service.",
+            Self::NotRecorded => {
+                "Nothing more is pushed until it is mended: make room on the disk, and see that this user can write in the \
+                 cache directory."
+            }
+            Self::RunsInDoubt => {
+                "Nothing to do: an answer of Datadog was lost in a long outage or a crash, so these runs went again and may \
+                 count twice. The log names them."
+            }
+            Self::RunsRejected => {
+                "See the file of rejected runs for Datadog's answer; mend the cause, then `runhound replay` that file."
+            }
+            Self::SeriesLimited => {
+                "See the log for the tag with the most values. Raise --max-series if they are worth their cost."
+            }
+        }
+    }
+}
+
+/// A reason, with what is the matter just now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// Why.
+    pub reason: Reason,
+    /// What is the matter.
+    pub what: String,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+impl Trouble {
+    fn new(reason: Reason, what: impl Into<String>) -> Self {
+        Self { reason, what: what.into(), hint: reason.hint() }
+    }
+}
+
+/// Everything that is the matter, the most pressing first.
+pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
+    let ago = |at: Option<jiff::Timestamp>| at.map(|at| facts.now.as_second() - at.as_second());
+    let recently = |at| ago(at).is_some_and(|ago| ago < TOLD_S);
+    let mut troubles = Vec::new();
+    if let Some(blocked) = &facts.blocked {
+        troubles.push(Trouble::new(Reason::NotRecorded, blocked.clone()));
+    }
+    if let (Some(failing), Some(answer)) = (ago(facts.failing_since), facts.answers.first()) {
+        let told = match answer.status {
+            Some(status) => format!("Datadog answers {status}"),
+            None => "Datadog does not answer".to_owned(),
+        };
+        let what = format!("{told}, and nothing has been taken for {failing} s");
+        let is_refusal = ["denied", "refused", "too_large"].contains(&answer.verdict);
+        if is_refusal {
+            troubles.push(Trouble::new(Reason::DatadogRefuses, what));
+        } else if failing >= SILENT_MIN_S {
+            troubles.push(Trouble::new(Reason::DatadogSilent, what));
+        }
+    }
+    if let Some(age) =
+        facts.pending.as_ref().and_then(|pending| pending.oldest_age_seconds).filter(|age| *age >= BACKLOG_OLD_S)
+    {
+        troubles.push(Trouble::new(Reason::BacklogOld, format!("a run that ended {age} s ago is still pending")));
+    }
+    if let Some(apart) = facts.clock_apart_seconds.filter(|apart| apart.abs() > crate::delivery::APART_MAX_S) {
+        let what = format!("Datadog's clock is {apart} s ahead of this machine's");
+        troubles.push(Trouble::new(Reason::ClockApart, what));
+    }
+    if recently(facts.rejected_at) {
+        troubles.push(Trouble::new(
+            Reason::RunsRejected,
+            format!("{} runs were rejected since the start", facts.runs.rejected),
+        ));
+    }
+    if recently(facts.in_doubt_at) {
+        troubles.push(Trouble::new(
+            Reason::RunsInDoubt,
+            format!("{} runs were in doubt since the start", facts.runs.in_doubt),
+        ));
+    }
+    if !facts.capped_tags.is_empty() {
+        let what = format!("new values are sent as `other` of: {}", facts.capped_tags.join(" "));
+        troubles.push(Trouble::new(Reason::SeriesLimited, what));
+    }
+    troubles
+}
