@@ -150,3 +150,26 @@ async fn metrics(admin: Data<Admin>) -> HttpResponse {
         Err(error) => HttpResponse::InternalServerError().json(json!({"error": error.to_string()})),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Mode, Opened, Options, Reruns};
+
+    #[actix_web::test]
+    async fn a_service_that_is_stopping_is_not_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path(), Mode::DryRun);
+        let started_at = Timestamp::now();
+        let about = About { target: None, max_series: 1, files: files.clone(), started_at };
+        let Opened { ledger, owner, .. } =
+            Ledger::open(Options::new(files, Reruns::Push, started_at.as_second())).unwrap();
+        let admin = Admin::new(about, ledger);
+        assert_eq!(admin.unready().await, None);
+        admin.stop();
+        assert_eq!(admin.unready().await.as_deref(), Some("the service is stopping"));
+        assert!(!admin.facts().await.ready);
+        drop(admin);
+        owner.join().unwrap();
+    }
+}

@@ -159,3 +159,85 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
     }
     troubles
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admin::facts::{Pending, tests::facts},
+        vitals::Answered,
+    };
+    use jiff::{SignedDuration, Timestamp};
+
+    fn reasons(facts: &Facts) -> Vec<Reason> {
+        troubles(facts).iter().map(|trouble| trouble.reason).collect()
+    }
+
+    fn ago(seconds: i64) -> Option<Timestamp> {
+        Some(facts().now - SignedDuration::from_secs(seconds))
+    }
+
+    /// Datadog's last answer, and requests have failed for so long.
+    fn failing(verdict: &'static str, status: Option<u16>, seconds: i64) -> Facts {
+        let at = facts().now;
+        let text = String::new();
+        let answer = Answered { at, request: "series", verdict, status, text, runs: 1, points: 4, took_ms: 5 };
+        Facts { answers: vec![answer], failing_since: ago(seconds), ..facts() }
+    }
+
+    #[test]
+    fn a_service_with_which_nothing_is_the_matter_is_well() {
+        assert_eq!(reasons(&facts()), []);
+        assert!(!facts().degraded);
+    }
+
+    #[test]
+    fn a_refusal_counts_at_once_and_silence_after_a_minute() {
+        for verdict in ["denied", "refused", "too_large"] {
+            assert_eq!(reasons(&failing(verdict, Some(403), 0)), [Reason::DatadogRefuses], "{verdict}");
+        }
+        for (verdict, status) in [("retry", None), ("retry", Some(503)), ("unexpected", Some(302))] {
+            assert_eq!(reasons(&failing(verdict, status, 59)), [], "{status:?}");
+            assert_eq!(reasons(&failing(verdict, status, 60)), [Reason::DatadogSilent], "{status:?}");
+        }
+        assert!(troubles(&failing("retry", None, 60))[0].what.contains("does not answer"));
+        assert!(troubles(&failing("retry", Some(503), 60))[0].what.contains("answers 503"));
+    }
+
+    #[test]
+    fn a_backlog_is_old_after_ten_minutes() {
+        let pending = |age| Facts { pending: Some(Pending { runs: 1, oldest_age_seconds: Some(age) }), ..facts() };
+        assert_eq!((reasons(&pending(599)), reasons(&pending(600))), (vec![], vec![Reason::BacklogOld]));
+    }
+
+    #[test]
+    fn clocks_are_apart_from_a_minute_on_in_either_direction() {
+        let apart = |seconds| Facts { clock_apart_seconds: Some(seconds), ..facts() };
+        assert_eq!((reasons(&apart(60)), reasons(&apart(-60))), (vec![], vec![]));
+        assert_eq!(reasons(&apart(61)), [Reason::ClockApart]);
+        assert_eq!(reasons(&apart(-61)), [Reason::ClockApart]);
+    }
+
+    #[test]
+    fn what_cannot_be_mended_is_told_of_for_an_hour() {
+        let told = |at| Facts { in_doubt_at: at, rejected_at: at, ..facts() };
+        assert_eq!(reasons(&told(ago(3599))), [Reason::RunsRejected, Reason::RunsInDoubt]);
+        assert_eq!(reasons(&told(ago(3600))), []);
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_comes_first_and_capped_tags_last() {
+        let blocked = Some("disk full".to_owned());
+        let facts = Facts { blocked, capped_tags: vec!["branch"], ..failing("denied", Some(403), 1) };
+        assert_eq!(reasons(&facts), [Reason::NotRecorded, Reason::DatadogRefuses, Reason::SeriesLimited]);
+        assert!(troubles(&facts)[2].what.ends_with("branch"));
+    }
+
+    #[test]
+    fn every_reason_has_a_name_and_a_hint_of_its_own() {
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+            assert_eq!(Reason::ALL.iter().filter(|other| other.hint() == reason.hint()).count(), 1);
+        }
+    }
+}

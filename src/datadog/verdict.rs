@@ -29,6 +29,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The words for all of them.
+    pub const NAMES: [&'static str; 6] = ["taken", "retry", "unexpected", "denied", "refused", "too_large"];
+
     /// The word for it.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -16,6 +16,7 @@ mod github;
 mod harness;
 mod intake;
 
+mod admin;
 mod answers;
 mod commands;
 mod cost;
@@ -24,4 +25,6 @@ mod documents;
 mod exactly_once;
 mod faults;
 mod kills;
+mod logs;
 mod plan;
+mod shutdown;
