@@ -8,6 +8,7 @@ use crate::{
     event::RunKey,
     explain::explain,
     ledger::{self, Entries, Files, LockError, Mode, OpenError, RealDisk, Repaired, Storage},
+    limits::{Limits, raise_open_files},
 };
 use std::{error::Error, fmt, io::Write, sync::Arc};
 
@@ -71,7 +72,7 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment);
     let mut findings = vec![match &secrets {
-        Ok(secrets) => Ok(fine(format!("webhook secret: {} accepted", secrets.len()))),
+        Ok(secrets) => Ok(fine(format!("webhook secret: {} accepted", secrets.current().len()))),
         Err(error) => Err(misconfigured(error)),
     }];
     if mode == Mode::Live {
@@ -85,7 +86,7 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
             ],
         });
     }
-    let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new(), environment);
+    let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new().into(), environment);
     findings.push(match settings {
         Ok(settings) => Ok(fine(format!(
             "metrics: {}.workflow_run.*, constant tags: {}",
@@ -94,6 +95,21 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
         ))),
         Err(error) => Err(misconfigured(&error)),
     });
+    match config::tls(&arguments.tls) {
+        Ok(Some(tls)) => {
+            findings
+                .push(Ok(fine(format!("TLS: the key belongs to the certificate, {} in the chain", tls.chain_len()))));
+        }
+        Ok(None) => {}
+        Err(error) => findings.push(Err(misconfigured(&error))),
+    }
+    let wanted = Limits::from(&arguments.limits);
+    let limits = wanted.within(raise_open_files());
+    if limits != wanted {
+        let (wanted, room) = (wanted.max_connections, limits.max_connections);
+        let what = format!("connections: the hard limit of open files leaves room for {room} of {wanted}");
+        findings.push(Ok(Fine::Look(what)));
+    }
     let files = Files::new(&arguments.cache_dir, mode);
     if arguments.repair {
         findings.extend(repair(&files));

@@ -2,11 +2,16 @@
 //!
 //! Invariant: what comes out is complete and valid; no error and no `Debug` shows a secret.
 
+mod repositories;
+
 use crate::{
-    cli::{Common, TagArgs},
+    cli::{Common, TagArgs, TlsArgs},
     datadog::{ApiKey, Endpoint},
     ledger::{Mode, Reruns},
+    limits::Limits,
     metrics::{METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
+    receiver::Tls,
+    secrets::Secrets,
     signature::Secret,
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -14,6 +19,8 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
+
+pub use repositories::Repositories;
 
 /// What the longest metric's name has after the prefix, with room for a conclusion.
 const METRIC_SUFFIX_CHARS: usize = 80;
@@ -65,6 +72,17 @@ pub enum ConfigError {
     /// A pattern that is none.
     #[error("branches")]
     BadGlob(#[from] globset::Error),
+    /// A pattern of repositories that is none.
+    #[error("repositories: {pattern:?}: {what}")]
+    BadRepository {
+        /// The pattern as it was given.
+        pattern: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A certificate or a key that cannot be used.
+    #[error("TLS: {0}")]
+    BadTls(String),
     /// A tag that every run sets itself.
     #[error("DD_TAGS: the tag {0} is set by every run itself")]
     ReservedTag(String),
@@ -89,6 +107,13 @@ impl ConfigError {
                 "a prefix begins with a letter and has letters, digits, `_` and `.` only, 120 at the most"
             }
             Self::BadGlob(_) => "write branches as in a workflow's `branches:` filter: main, release/*, team/**",
+            Self::BadRepository { .. } => {
+                "write owners and repositories as on GitHub, `*` for any text: acme, acme/web-*"
+            }
+            Self::BadTls(_) => {
+                "name PEM files with --tls-cert (the certificate, then those of its authorities) and --tls-key (its private \
+                 key), which this user can read"
+            }
             Self::ReservedTag(_) => "give the tag another key",
         }
     }
@@ -115,7 +140,15 @@ pub struct Settings {
     /// How runs are tagged.
     pub tagging: Tagging,
     /// Secrets, at least one.
-    pub secrets: Vec<Secret>,
+    pub secrets: Secrets,
+    /// The only repositories that runs are taken of; `None` for all.
+    pub repositories: Option<Repositories>,
+    /// The limits of the public listener.
+    pub limits: Limits,
+    /// What the public listener speaks TLS with, if it does.
+    pub tls: Option<Tls>,
+    /// The size of the journal from which no new runs are accepted.
+    pub max_journal_bytes: u64,
     /// Where to push, and with which key; `None` for a dry run.
     pub datadog: Option<(Endpoint, ApiKey)>,
     /// The limit on distinct series in 30 days.
@@ -125,7 +158,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings of a receiver in `mode` with `secrets`.
+    /// Settings of a receiver in `mode` with `secrets`, without TLS and within the usual limits.
     ///
     /// # Errors
     /// Something is missing or wrong.
@@ -133,7 +166,7 @@ impl Settings {
         mode: Mode,
         cache_dir: &Path,
         common: &Common,
-        secrets: Vec<Secret>,
+        secrets: Secrets,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigError> {
         let datadog = match mode {
@@ -146,6 +179,10 @@ impl Settings {
             reruns: common.reruns,
             tagging: tagging(&common.tags, environment)?,
             secrets,
+            repositories: Repositories::new(&common.repositories)?,
+            limits: Limits::default(),
+            tls: None,
+            max_journal_bytes: u64::from(common.max_journal_mib) << 20,
             datadog,
             max_series: common.max_series,
             payload_log: common.payload_log.clone(),
@@ -157,30 +194,45 @@ fn variable(environment: Environment<'_>, name: &str) -> Option<String> {
     environment(name).filter(|value| !value.trim().is_empty())
 }
 
-fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Option<String>, ConfigError> {
+fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Option<(PathBuf, String)>, ConfigError> {
     let Some(path) = variable(environment, variable_name).map(PathBuf::from) else {
         return Ok(None);
     };
     match fs::read_to_string(&path) {
         Ok(text) if text.trim().is_empty() => Err(ConfigError::EmptyFile { variable: variable_name, path }),
-        Ok(text) => Ok(Some(text)),
+        Ok(text) => Ok(Some((path, text))),
         Err(source) => Err(ConfigError::Unreadable { variable: variable_name, path, source }),
     }
 }
 
-/// The webhook's secrets: that of the environment, and those of the file, one a line.
+/// The webhook's secrets: that of the environment, and those of the file, one a line, as they are at the time.
 ///
 /// # Errors
 /// There is none, or the file cannot be used.
-pub fn secrets(environment: Environment<'_>) -> Result<Vec<Secret>, ConfigError> {
+pub fn secrets(environment: Environment<'_>) -> Result<Secrets, ConfigError> {
     let one = variable(environment, "GITHUB_WEBHOOK_SECRET");
-    let file = file(environment, "GITHUB_WEBHOOK_SECRET_FILE")?;
-    let lines = file.iter().flat_map(|text| text.lines()).map(str::trim);
     // A line feed at the end of a variable is an accident of how it was set; GitHub's form cannot hold one.
     let one = one.as_deref().map(|secret| secret.trim_end_matches(['\r', '\n']));
-    let secrets: Vec<Secret> =
-        one.into_iter().chain(lines).filter_map(|secret| Secret::new(secret.as_bytes())).collect();
-    if secrets.is_empty() { Err(ConfigError::NoSecret) } else { Ok(secrets) }
+    let fixed: Vec<Secret> = one.and_then(|secret| Secret::new(secret.as_bytes())).into_iter().collect();
+    let name = "GITHUB_WEBHOOK_SECRET_FILE";
+    match file(environment, name)? {
+        Some((path, _)) => Secrets::of_file(fixed, path.clone()).map_err(|cause| ConfigError::Unreadable {
+            variable: name,
+            path,
+            source: io::Error::other(cause),
+        }),
+        None if fixed.is_empty() => Err(ConfigError::NoSecret),
+        None => Ok(fixed.into()),
+    }
+}
+
+/// What the public listener speaks TLS with, if it does.
+///
+/// # Errors
+/// The certificate or its key cannot be used.
+pub fn tls(arguments: &TlsArgs) -> Result<Option<Tls>, ConfigError> {
+    let pair = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
+    pair.map(|(certificate, key)| Tls::read(certificate, key)).transpose().map_err(ConfigError::BadTls)
 }
 
 /// Datadog's API key.
@@ -193,8 +245,7 @@ pub fn api_key(environment: Environment<'_>) -> Result<ApiKey, ConfigError> {
         return ApiKey::new(&text).ok_or(bad("DD_API_KEY"));
     }
     let name = "DD_API_KEY_FILE";
-    let text = file(environment, name)?.ok_or(ConfigError::NoApiKey)?;
-    let path = variable(environment, name).map(PathBuf::from).unwrap_or_default();
+    let (path, text) = file(environment, name)?.ok_or(ConfigError::NoApiKey)?;
     Ok(ApiKey::new(&text).ok_or(bad(name))?.of_file(&path))
 }
 

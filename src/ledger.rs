@@ -132,6 +132,8 @@ pub struct Options {
     pub birth: i64,
     /// Where the journal is compacted, if it is mostly settled.
     pub compact_at_bytes: u64,
+    /// The size of the journal from which no new run is accepted, until settled ones have made room.
+    pub max_journal_bytes: u64,
     /// The limit on distinct series in 30 days, after which new values of tags become `other`.
     pub max_series: usize,
     /// The disk.
@@ -150,6 +152,7 @@ impl Options {
             lock_patience: Duration::from_secs(30),
             birth,
             compact_at_bytes: 8 << 20,
+            max_journal_bytes: 1 << 30,
             max_series: DEFAULT_MAX_SERIES,
             storage: Arc::new(RealDisk),
             vitals: Arc::default(),

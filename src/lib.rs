@@ -20,6 +20,12 @@ pub mod datadog;
 
 pub mod delivery;
 
+pub mod watched;
+
+pub mod secrets;
+
+pub mod limits;
+
 pub mod receiver;
 
 pub mod admin;

@@ -6,7 +6,7 @@
 use crate::{cli::LogFormat, explain::escaped};
 use env_logger::fmt::Formatter;
 use log::{
-    Record,
+    LevelFilter, Record,
     kv::{self, Key, Value, VisitSource},
 };
 use serde::{Serializer, ser::SerializeMap};
@@ -14,8 +14,10 @@ use std::io::{self, Write};
 
 /// Sets up the log for the process. `RUST_LOG` wins over `default_filter`.
 pub fn init(format: LogFormat, default_filter: &str) {
-    let environment = env_logger::Env::default().default_filter_or(default_filter);
-    let mut builder = env_logger::Builder::from_env(environment);
+    let mut builder = env_logger::Builder::new();
+    // What it says is an error for each request that it cannot read, so that anyone could fill the disk. RUST_LOG can name it.
+    builder.filter_module("actix_http", LevelFilter::Off);
+    builder.parse_env(env_logger::Env::default().default_filter_or(default_filter));
     match format {
         LogFormat::Text => builder.format(text),
         LogFormat::Json => builder.format(json_line),

@@ -8,7 +8,8 @@ use crate::{
     datadog::{Client, ClientError},
     delivery::{Backoff, Clock, Delivery},
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
-    receiver::Receiver,
+    limits::{Limits, raise_open_files},
+    receiver::{Receiver, Tls},
     systemd,
     vitals::Outcome,
 };
@@ -93,6 +94,7 @@ pub struct Application {
     ledger: Ledger,
     owner: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
+    tls: Option<Tls>,
     listener: TcpListener,
     about: About,
     admin: Option<(SocketAddr, TcpListener)>,
@@ -121,8 +123,11 @@ impl Application {
         }
         let started_at = jiff::Timestamp::now();
         let about = About { target, max_series: settings.max_series, files: files.clone(), started_at };
-        let options =
-            Options { max_series: settings.max_series, ..Options::new(files, settings.reruns, started_at.as_second()) };
+        let options = Options {
+            max_series: settings.max_series,
+            max_journal_bytes: settings.max_journal_bytes,
+            ..Options::new(files, settings.reruns, started_at.as_second())
+        };
         let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
         // After the lock, so that a second process waits for the first one to go and its address with it.
         let (address, listener) = bind("--listen", listen)?;
@@ -130,9 +135,10 @@ impl Application {
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
         }
-        let receiver = Arc::new(Receiver::new(settings.secrets, settings.tagging, ledger.clone()));
-        let (about, admin) = (about, None);
-        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, listener, about, admin })
+        let receiver = Receiver::new(settings.secrets, settings.tagging, ledger.clone());
+        let receiver = Arc::new(receiver.limits(settings.limits).repositories(settings.repositories));
+        let (tls, admin) = (settings.tls, None);
+        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, tls, listener, about, admin })
     }
 
     /// Binds the admin listener's address too.
@@ -146,12 +152,12 @@ impl Application {
         Ok(self)
     }
 
-    /// Starts the public listener. A stop waits for `stop_timeout` for requests that are under way.
+    /// Starts the public listener.
     ///
     /// # Errors
     /// The listener cannot be used.
-    pub fn listen(&self, stop_timeout: Duration) -> Result<ServerHandle, ServeError> {
-        let server = Arc::clone(&self.receiver).serve(self.listener.try_clone()?, stop_timeout)?;
+    pub fn listen(&self) -> Result<ServerHandle, ServeError> {
+        let server = Arc::clone(&self.receiver).serve(self.tls.as_ref(), self.listener.try_clone()?)?;
         let handle = server.handle();
         drop(actix_web::rt::spawn(server));
         Ok(handle)
@@ -163,7 +169,7 @@ impl Application {
     /// # Errors
     /// A listener cannot be used.
     pub async fn run_until(mut self, stop: impl Future<Output = ()>, timeout: Duration) -> Result<(), ServeError> {
-        let handle = self.listen(timeout / 2)?;
+        let handle = self.listen()?;
         let admin = Data::new(Admin::new(self.about.clone(), self.ledger.clone()));
         let admin_handle = self.admin.take().map(|(_, listener)| serve_admin(&admin, listener)).transpose()?;
         systemd::ready(&self.address.to_string());
@@ -228,7 +234,12 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let environment = &config::process_environment;
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment)?;
-    let settings = Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?;
+    let settings = Settings {
+        limits: limits(Limits { stop_timeout: arguments.shutdown_timeout / 2, ..Limits::from(&arguments.limits) }),
+        tls: config::tls(&arguments.tls)?,
+        ..Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?
+    };
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
     actix_web::rt::System::new().block_on(async {
         let stop = stop_signal()?;
@@ -237,7 +248,7 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
             log::info!("status page on http://{address}/");
         }
         log::info!(
-            "runhound {} {}, listening on http://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
+            "runhound {} {}, listening on {scheme}://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
             env!("CARGO_PKG_VERSION"),
             target.map_or_else(|| "dry run, nothing is pushed".to_owned(), |target| format!("live to {target}")),
             application.address,
@@ -254,6 +265,20 @@ fn serve_admin(admin: &Data<Admin>, listener: TcpListener) -> Result<ServerHandl
     let handle = server.handle();
     drop(actix_web::rt::spawn(server));
     Ok(handle)
+}
+
+/// The limits that this process can keep: each connection is an open file.
+fn limits(wanted: Limits) -> Limits {
+    let open_files = raise_open_files();
+    let limits = wanted.within(open_files);
+    if limits != wanted {
+        log::warn!(
+            "{open_files} open files, the hard limit of this process, are too few for {} connections: {} are taken",
+            wanted.max_connections,
+            limits.max_connections
+        );
+    }
+    limits
 }
 
 /// Done at the first SIGTERM or SIGINT.

@@ -1,56 +1,46 @@
 //! The API key, and the file it comes from.
 
+use crate::watched::Watched;
 use awc::http::header::HeaderValue;
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::Path, sync::Arc};
 
 /// A Datadog API key, ready for its header. Its `Debug` is redacted.
 #[derive(Clone)]
 pub struct ApiKey {
     value: HeaderValue,
-    file: Option<PathBuf>,
-    /// Whether the file could not be used when it was last looked at.
-    is_stale: bool,
+    file: Option<Arc<Watched<HeaderValue>>>,
 }
 
 impl ApiKey {
     /// A key from its text, white space around it left out; `None` if it is empty or no header could hold it.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        Some(Self { value: value(text)?, file: None, is_stale: false })
+        Some(Self { value: value(text)?, file: None })
     }
 
-    /// The same, and it is read again from this file before each request.
+    /// The same, until this file holds another one.
     #[must_use]
     pub fn of_file(self, path: &Path) -> Self {
-        Self { file: Some(path.to_owned()), ..self }
+        let parse = |contents: &[Vec<u8>]| {
+            let text = contents.first().and_then(|text| std::str::from_utf8(text).ok());
+            text.and_then(value).ok_or_else(|| "no usable key".to_owned())
+        };
+        let watched = Watched::of(self.value.clone(), "the API key", vec![path.to_owned()], parse);
+        Self { file: Some(Arc::new(watched)), ..self }
     }
 
-    /// Reads the file again, if the key is of one: before each request, so that a key that was changed, or mended after a
+    /// Looks at the file again, if the key is of one: before each request, so that a key that was changed, or mended after a
     /// 403, is used without a restart. While the file cannot be used the key stays as it is.
     pub(super) fn renew(&mut self) {
-        let Some(path) = &self.file else {
-            return;
-        };
-        let path_shown = path.display();
-        let read = fs::read_to_string(path).map_err(|error| error.to_string());
-        match read.and_then(|text| value(&text).ok_or_else(|| "no usable key".to_owned())) {
-            Ok(value) => {
-                if value != self.value {
-                    log::info!("{path_shown}: the API key has changed");
-                    self.value = value;
-                }
-                self.is_stale = false;
-            }
-            Err(error) => {
-                if !self.is_stale {
-                    log::warn!("{path_shown}: {error}: the API key that was read before is used");
-                }
-                self.is_stale = true;
-            }
+        if let Some(file) = &self.file {
+            self.value = HeaderValue::clone(&file.get());
         }
+    }
+
+    /// Whether its file cannot be used as it is now, so that the key is that of before.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.is_stale())
     }
 
     /// The value of its header.
@@ -81,6 +71,7 @@ impl fmt::Debug for ApiKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_key_is_never_printed_and_must_fit_a_header() {

@@ -32,6 +32,9 @@ const GROUP_MAX_BYTES: usize = 1 << 20;
 /// A journal that failed is not made anew more often, however often somebody asks whether it can be.
 const READY_EVERY: Duration = Duration::from_secs(1);
 
+/// What a run takes in the journal, roughly.
+const RUN_BYTES: usize = 1 << 10;
+
 type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 
 #[derive(Debug)]
@@ -95,6 +98,9 @@ pub(crate) struct Owner {
     series: SeriesFile,
     reruns: Reruns,
     compact_at_bytes: u64,
+    max_journal_bytes: u64,
+    /// Whether the last new run was refused because the journal would have grown past its limit.
+    is_full: bool,
     /// Whether the journal ends with a batch that no later record says to be settled.
     is_last_batch_bare: bool,
     /// The last second that delivery told, by Datadog's clock.
@@ -113,7 +119,8 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
-        let Options { files, reruns, lock_patience, birth, compact_at_bytes, max_series, storage, vitals } = options;
+        let Options { files, reruns, lock_patience, birth, .. } = options;
+        let Options { compact_at_bytes, max_journal_bytes, max_series, storage, vitals, .. } = options;
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
         let lock = Lock::take(storage.as_ref(), &files.lock, lock_patience)?;
         let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
@@ -127,6 +134,8 @@ impl Owner {
             series: SeriesFile::open(storage.as_ref(), &files.series, max_series, birth),
             reruns,
             compact_at_bytes,
+            max_journal_bytes,
+            is_full: false,
             is_last_batch_bare,
             now: None,
             journaled,
@@ -158,7 +167,7 @@ impl Owner {
         }
         if self.journal.is_usable() {
             self.unready = None;
-            return Ok(());
+            return if self.is_full { self.find_room(RUN_BYTES, &Group::default()) } else { Ok(()) };
         }
         if let Some((at, why)) = &self.unready
             && at.elapsed() < READY_EVERY
@@ -242,12 +251,39 @@ impl Owner {
             answer(reply, Ok(Accepted::Duplicate));
         } else if on_its_way {
             group.waiting.push(Waiting::Accept(reply, Accepted::Duplicate));
+        } else if let Err(error) = self.find_room(line.len(), group) {
+            answer(reply, Err(error));
         } else {
             group.keys.insert(key);
             *group.attempts.entry(key.id.0).or_default() += 1;
             let (run, line) = self.series.bound(run, line, now);
             group.add(Record::Accept(run), &line, Waiting::Accept(reply, Accepted::New));
         }
+    }
+
+    /// Whether the journal may grow by a new run, once it is compacted if that makes room. What settles runs is always written.
+    fn find_room(&mut self, bytes: usize, group: &Group) -> Result<(), Unavailable> {
+        let bytes = (group.lines.len() + bytes) as u64;
+        let has_room = |journal: &Journal, max_bytes: u64| journal.len() + bytes <= max_bytes;
+        let pending = self.state.pending_len();
+        // Each time costs as much as all that is pending takes.
+        let is_worth_it = pending == 0 || pending * 4 <= self.journaled * 3;
+        if !has_room(&self.journal, self.max_journal_bytes)
+            && is_worth_it
+            && self.journal.len() * 2 > self.max_journal_bytes
+        {
+            self.compact();
+        }
+        let was_full = std::mem::replace(&mut self.is_full, !has_room(&self.journal, self.max_journal_bytes));
+        if self.is_full && !was_full {
+            let mib = self.max_journal_bytes >> 20;
+            log::error!(
+                "the journal has reached --max-journal-mib {mib}: nothing new until some of {pending} runs are sent"
+            );
+        } else if was_full && !self.is_full {
+            log::info!("the journal has room again for new runs");
+        }
+        if self.is_full { Err(Unavailable("the journal has reached --max-journal-mib".to_owned())) } else { Ok(()) }
     }
 
     fn seal(&mut self, now: i64, limit: usize, choice: &Choice, reply: Reply<Sealed>, group: &mut Group) {
@@ -339,13 +375,17 @@ impl Owner {
         Ok(())
     }
 
-    /// Compacts a journal that is large and mostly settled. A failure is no loss: the next group meets it.
+    /// Compacts a journal that is large and mostly settled.
     fn compact_if_due(&mut self) {
         let is_mostly_settled = self.state.pending_len() * 2 < self.journaled;
-        if self.journal.len() > self.compact_at_bytes
-            && is_mostly_settled
-            && let Err(error) = self.rewrite_journal()
-        {
+        if self.journal.len() > self.compact_at_bytes && is_mostly_settled {
+            self.compact();
+        }
+    }
+
+    /// A failure is no loss: the next group meets it.
+    fn compact(&mut self) {
+        if let Err(error) = self.rewrite_journal() {
             log::error!("the journal cannot be compacted: {error}");
             // Not again before as much has come in: the journal as it is does its work.
             self.journaled = self.state.pending_len();

@@ -79,6 +79,7 @@ impl House {
             lock_patience: Duration::ZERO,
             birth,
             compact_at_bytes: self.settings.compact_at_bytes,
+            max_journal_bytes: 1 << 30,
             max_series: DEFAULT_MAX_SERIES,
             storage: Arc::new(self.disk.clone()),
             vitals: Arc::clone(&VITALS),

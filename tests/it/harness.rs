@@ -141,7 +141,7 @@ impl Starting {
                 break line.clone();
             }
         };
-        let (_, rest) = start_line.split_once("listening on http://").unwrap();
+        let (_, rest) = start_line.split_once("listening on ").and_then(|(_, url)| url.split_once("://")).unwrap();
         let address = rest.split('/').next().unwrap().parse().unwrap();
         let admin = seen.iter().find_map(|line| line.split_once("status page on http://"));
         let admin = admin.map(|(_, rest)| rest.trim_end_matches('/').parse().unwrap());
