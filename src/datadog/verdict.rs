@@ -48,6 +48,11 @@ pub fn verdict<'a>(status: u16, headers: impl Fn(&str) -> Option<&'a str>, body:
     }
 }
 
+/// What a 2xx means that is not all here: Datadog may have taken it, and nothing says that it has.
+pub(super) fn unfinished<'a>(headers: impl Fn(&str) -> Option<&'a str>, now: i64) -> Verdict {
+    Verdict::Retry { after: asked_wait(headers, now), surely_failed: false, is_unexpected: true }
+}
+
 /// Empty, or JSON in which `errors` is missing or empty.
 fn is_free_of_errors(body: &[u8]) -> bool {
     if body.trim_ascii().is_empty() {
