@@ -3,7 +3,7 @@
 use super::{
     Intake,
     key::ApiKey,
-    verdict::{Verdict, http_date, unfinished, verdict},
+    verdict::{Verdict, http_date, says_valid, unexpected, verdict},
 };
 use crate::metrics::MetricPayload;
 use awc::{
@@ -161,8 +161,9 @@ impl Client {
 
     /// The answer to a request with this key. An answer may repeat what it was sent; the key goes no further.
     ///
-    /// Once the head is here it counts, whatever becomes of the body. Only a 2xx must be known to its end.
-    async fn answer(&self, sent: awc::SendClientRequest, key: &ApiKey) -> Answer {
+    /// Once the head is here it counts, whatever becomes of the body. Only a 2xx must be known to its end, and what it says be
+    /// `as_asked`.
+    async fn answer(&self, sent: awc::SendClientRequest, key: &ApiKey, as_asked: fn(&[u8]) -> bool) -> Answer {
         let deadline = Instant::now() + self.timeouts.whole;
         let mut response = match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => response,
@@ -176,10 +177,12 @@ impl Client {
         let head = |name: &str| text_of(headers, name);
         let mut answer = Answer::new(response.status().as_u16(), head, &body);
         answer.text = kept_text(&key.hidden_in(&body, read.is_err()));
+        if response.status().is_success() && (read.is_err() || !as_asked(&body)) {
+            answer.verdict = unexpected(head, answer.now());
+        }
         if let Err(why) = read
             && response.status().is_success()
         {
-            answer.verdict = unfinished(head, answer.now());
             why.clone_into(&mut answer.text);
         }
         answer
@@ -221,13 +224,13 @@ impl Intake for Client {
             .insert_header(("DD-API-KEY", key.header()))
             .insert_header(("Content-Type", "application/json"))
             .insert_header(("Content-Encoding", "gzip"));
-        self.answer(request.send_body(gzip(payload)), &key).await
+        self.answer(request.send_body(gzip(payload)), &key, |_| true).await
     }
 
     async fn validate(&self) -> Answer {
         let key = self.key();
         let request = self.http.get(&self.endpoint.validate).insert_header(("DD-API-KEY", key.header()));
-        self.answer(request.send(), &key).await
+        self.answer(request.send(), &key, says_valid).await
     }
 }
 

@@ -184,6 +184,29 @@ fn a_check_asks_datadog_about_the_key_and_the_time() {
 }
 
 #[test]
+fn a_check_believes_no_2xx_but_that_the_key_is_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    let check = || {
+        let mut command = program(&["check", &cache_dir]);
+        command.envs([("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY), ("DD_URL", &intake.url())]);
+        text(&command.output().unwrap())
+    };
+    let bodies = ["<html>sign in</html>", r#"{"errors":["no"]}"#, r#"{"errors":[]}"#, r#"{"valid":false}"#, "ok", ""];
+    for (status, body) in bodies.map(|body| (200, body)).into_iter().chain([(202, "{}"), (204, "")]) {
+        intake.set_validate_answer(status, body);
+        let (code, out, _) = check();
+        assert_eq!(code, Some(1), "{body}: {out}");
+        assert!(out.contains(&format!("answered {status} when asked about the API key: {body}")), "{body}: {out}");
+        assert!(out.contains("if DD_URL names a proxy") && !out.contains("API key: valid"), "{body}: {out}");
+    }
+    intake.set_validate_answer(200, "{\n  \"valid\": true\n}");
+    let (code, out, _) = check();
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
 fn a_check_counts_what_is_pending_and_names_the_oldest() {
     let dir = tempfile::tempdir().unwrap();
     let intake = Intake::stopped();
