@@ -19,6 +19,7 @@ mod record;
 mod recover;
 mod repair;
 mod state;
+mod weight;
 
 use crate::{
     event::RunKey,
@@ -115,7 +116,7 @@ pub struct Options {
     pub lock_patience: Duration,
     /// The second that a new journal carries: now, by the local clock.
     pub birth: i64,
-    /// Where the journal is compacted, if it is mostly settled.
+    /// Where the journal is compacted, if more than half of it is no longer needed.
     pub compact_at_bytes: u64,
     /// The limit on distinct series in 30 days, after which new values of tags become `other`.
     pub max_series: usize,
