@@ -105,7 +105,7 @@ pub struct Common {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub tags: TagArgs,
-    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag with the most are `other`
+    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag that has most of them are `other`
     #[arg(long, env = "RUNHOUND_MAX_SERIES", value_name = "N", default_value_t = DEFAULT_MAX_SERIES, value_parser = max_series)]
     pub max_series: usize,
     /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]

@@ -376,7 +376,7 @@ impl Ledger {
     }
 
     /// How many distinct series were made up to the second `now` by the local clock. What is known of them is written to
-    /// its file, if that was not done in the last minute; call it each minute.
+    /// its file, if that was not done in the last ten minutes; call it now and then.
     ///
     /// # Errors
     /// The owning thread is gone.
