@@ -54,13 +54,20 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint from its base URL; `None` unless that is an `http` or `https` URL with a host, and without query,
-    /// user or password.
+    /// An endpoint from its base URL; `None` unless that is an `http` or `https` URL with a host, perhaps a port, and without
+    /// query, fragment, user or password.
     #[must_use]
     pub fn new(base: &str) -> Option<Self> {
         let base = base.trim_end_matches('/').to_owned();
         let uri: Uri = base.parse().ok()?;
-        let is_plain = uri.query().is_none() && !uri.authority()?.as_str().contains('@');
+        let authority = uri.authority()?;
+        // What is parsed has lost its fragment.
+        let is_plain = uri.query().is_none() && !base.contains('#') && !authority.as_str().contains('@');
+        let after_host = authority.as_str().strip_prefix(authority.host())?;
+        let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        if !after_host.is_empty() && !after_host.strip_prefix(':').is_some_and(is_port) {
+            return None;
+        }
         if !is_plain || !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host()?.is_empty() {
             return None;
         }

@@ -229,6 +229,20 @@ fn an_endpoint_is_a_plain_url_that_may_have_a_path() {
     for base in ["", "api.datadoghq.com", "ftp://x", "https://", "https://u:p@x", "https://x/?a=1", "https://a b"] {
         assert_eq!(Endpoint::new(base), None, "{base}");
     }
+    for base in [
+        "https://x#",
+        "https://x/#/y",
+        "https://x/proxy#y",
+        "https://x:99999",
+        "https://x:abc",
+        "https://x:",
+        "https://x:+80",
+    ] {
+        assert_eq!(Endpoint::new(base), None, "{base}");
+    }
+    for base in ["https://x:65535", "http://[::1]:8126/dd", "http://[::1]", "https://xn--bcher-kva.example:0443"] {
+        assert_eq!(Endpoint::new(base).map(|endpoint| endpoint.to_string()).as_deref(), Some(base));
+    }
 }
 
 #[test]
