@@ -16,7 +16,8 @@ const ENVIRONMENT: &str = "\
 Secrets and Datadog's own settings come from the environment only:
   GITHUB_WEBHOOK_SECRET       the webhook's secret
   GITHUB_WEBHOOK_SECRET_FILE  a file of secrets, one a line: any of them is accepted, for rotation
-  DD_API_KEY, DD_API_KEY_FILE the Datadog API key, or a file with it; not needed for a dry run
+  DD_API_KEY                  the Datadog API key; not needed for a dry run
+  DD_API_KEY_FILE             a file with it, read again before each push; DD_API_KEY wins
   DD_SITE                     Datadog's site [default: datadoghq.com]
   DD_URL, DD_DD_URL           base URL of the intake in place of the site; it may have a path; DD_DD_URL wins
   DD_ENV                      sent as the tag env

@@ -127,6 +127,22 @@ fn a_payload_log_that_cannot_be_written_is_told_at_the_start() {
 }
 
 #[test]
+fn a_variable_that_is_no_text_is_an_error_that_names_it() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["GITHUB_WEBHOOK_SECRET", "DD_API_KEY", "DD_API_KEY_FILE", "DD_SITE", "DD_TAGS", "DD_ENV"] {
+        let mut command = program(&["serve", "--listen=127.0.0.1:0"]);
+        command.envs([("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY)]).current_dir(dir.path());
+        if name == "DD_API_KEY_FILE" {
+            command.env_remove("DD_API_KEY");
+        }
+        let (status, _, err) = text(&command.env(name, OsStr::from_bytes(b"hush\xff")).output().unwrap());
+        assert_eq!(status, Some(1), "{name}: {err}");
+        assert!(err.contains(&format!("runhound: {name}: not UTF-8\nhint: ")) && !err.contains("hush"), "{err}");
+    }
+}
+
+#[test]
 fn variables_are_yes_or_no_by_what_they_say() {
     for (value, status) in [("false", Some(0)), ("", Some(0)), ("0", Some(0)), ("true", Some(2)), ("maybe", Some(2))] {
         let output = program(&["replay", "fixtures/01-success.json"]).env("RUNHOUND_LIVE", value).output().unwrap();
