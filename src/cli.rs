@@ -22,7 +22,8 @@ const ENVIRONMENT: &str = "\
 Secrets and Datadog's own settings come from the environment only:
   GITHUB_WEBHOOK_SECRET       the webhook's secret
   GITHUB_WEBHOOK_SECRET_FILE  a file of secrets, one a line: any of them is accepted; read again when it changes
-  DD_API_KEY, DD_API_KEY_FILE the Datadog API key, or a file with it; not needed for a dry run
+  DD_API_KEY                  the Datadog API key; not needed for a dry run
+  DD_API_KEY_FILE             a file with it, read again before each push; DD_API_KEY wins
   DD_SITE                     Datadog's site [default: datadoghq.com]
   DD_URL, DD_DD_URL           base URL of the intake in place of the site; it may have a path; DD_DD_URL wins
   DD_ENV                      sent as the tag env
@@ -135,7 +136,7 @@ pub struct Common {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub tags: TagArgs,
-    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag with the most are `other`
+    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag that has most of them are `other`
     #[arg(long, env = "RUNHOUND_MAX_SERIES", value_name = "N", default_value_t = DEFAULT_MAX_SERIES, value_parser = max_series)]
     pub max_series: usize,
     /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]

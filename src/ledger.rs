@@ -19,6 +19,7 @@ mod record;
 mod recover;
 mod repair;
 mod state;
+mod weight;
 
 use crate::{
     event::RunKey,
@@ -130,7 +131,7 @@ pub struct Options {
     pub lock_patience: Duration,
     /// The second that a new journal carries: now, by the local clock.
     pub birth: i64,
-    /// Where the journal is compacted, if it is mostly settled.
+    /// Where the journal is compacted, if more than half of it is no longer needed.
     pub compact_at_bytes: u64,
     /// The size of the journal from which no new run is accepted, until settled ones have made room.
     pub max_journal_bytes: u64,
@@ -431,7 +432,7 @@ impl Ledger {
     }
 
     /// How many distinct series were made up to the second `now` by the local clock. What is known of them is written to
-    /// its file, if that was not done in the last minute; call it each minute.
+    /// its file, if that was not done in the last ten minutes; call it now and then.
     ///
     /// # Errors
     /// The owning thread is gone.

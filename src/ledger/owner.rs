@@ -11,6 +11,7 @@ use super::{
     record::Record,
     recover::{self, Recovered},
     state::State,
+    weight::Weight,
 };
 use crate::{
     event::RunKey,
@@ -71,10 +72,12 @@ struct Group {
     attempts: HashMap<u64, usize>,
     /// Whether it changes the batch or what is in it; such a group is written before the next change.
     changes_batch: bool,
+    weight: Weight,
 }
 
 impl Group {
     fn add(&mut self, record: Record, line: &[u8], waiting: Waiting) {
+        self.weight.count(&record, line.len());
         self.lines.extend_from_slice(line);
         self.records.push(record);
         self.waiting.push(waiting);
@@ -105,8 +108,8 @@ pub(crate) struct Owner {
     is_last_batch_bare: bool,
     /// The last second that delivery told, by Datadog's clock.
     now: Option<i64>,
-    /// How many runs the journal holds, settled ones with them.
-    journaled: usize,
+    /// What the journal holds, settled runs with the others.
+    weight: Weight,
     news: Arc<Notify>,
     storage: Arc<dyn Storage>,
     lock: Lock,
@@ -123,7 +126,7 @@ impl Owner {
         let Options { compact_at_bytes, max_journal_bytes, max_series, storage, vitals, .. } = options;
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
         let lock = Lock::take(storage.as_ref(), &files.lock, lock_patience)?;
-        let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
+        let Recovered { state, journal, cache, weight, is_last_batch_bare, must_rewrite } =
             recover::recover(&storage, &files, birth)?;
         let mut owner = Self {
             state,
@@ -138,7 +141,7 @@ impl Owner {
             is_full: false,
             is_last_batch_bare,
             now: None,
-            journaled,
+            weight,
             news,
             storage,
             lock,
@@ -267,7 +270,8 @@ impl Owner {
         let has_room = |journal: &Journal, max_bytes: u64| journal.len() + bytes <= max_bytes;
         let pending = self.state.pending_len();
         // Each time costs as much as all that is pending takes.
-        let is_worth_it = pending == 0 || pending * 4 <= self.journaled * 3;
+        let settled_bytes = self.weight.settled_bytes(pending, self.journal.len());
+        let is_worth_it = pending == 0 || settled_bytes * 4 >= self.journal.len();
         if !has_room(&self.journal, self.max_journal_bytes)
             && is_worth_it
             && self.journal.len() * 2 > self.max_journal_bytes
@@ -326,7 +330,7 @@ impl Owner {
         if let Err(error) = &written {
             log::error!("{error}");
         } else {
-            self.journaled += group.keys.len();
+            self.weight.add(&group.weight);
             self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
             recover::apply(&mut self.state, group.records);
             if !group.keys.is_empty() {
@@ -370,25 +374,29 @@ impl Owner {
         let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
         self.journal.rewrite(&lines)?;
         self.state.forget_old(self.now);
-        self.journaled = self.state.pending_len();
+        self.weight = Weight::of(&records, &lines);
+        // A settled run in a slot that is sent whole is needed too.
+        self.weight.keep_all(self.state.pending_len(), self.journal.len());
         self.is_last_batch_bare = self.state.batch().is_some();
         Ok(())
     }
 
-    /// Compacts a journal that is large and mostly settled.
+    /// Compacts a journal that is large and of which more than half is no longer needed: settled runs, and what was said of
+    /// batches.
     fn compact_if_due(&mut self) {
-        let is_mostly_settled = self.state.pending_len() * 2 < self.journaled;
-        if self.journal.len() > self.compact_at_bytes && is_mostly_settled {
+        let (pending, bytes) = (self.state.pending_len(), self.journal.len());
+        if bytes > self.compact_at_bytes && self.weight.is_mostly_settled(pending, bytes) {
             self.compact();
         }
     }
 
     /// A failure is no loss: the next group meets it.
     fn compact(&mut self) {
+        let (pending, bytes) = (self.state.pending_len(), self.journal.len());
         if let Err(error) = self.rewrite_journal() {
             log::error!("the journal cannot be compacted: {error}");
             // Not again before as much has come in: the journal as it is does its work.
-            self.journaled = self.state.pending_len();
+            self.weight.keep_all(pending, bytes);
         }
     }
 

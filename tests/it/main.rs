@@ -15,6 +15,7 @@
 mod github;
 mod harness;
 mod intake;
+mod logged;
 
 mod admin;
 mod answers;
