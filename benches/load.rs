@@ -211,7 +211,7 @@ struct Server {
 
 fn runhound(files: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runhound"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--cache-dir"]).arg(files);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--cache-dir"]).arg(files);
     command.env_clear().envs(env::var_os("RUST_LOG").map(|log| ("RUST_LOG", log)));
     command.env("GITHUB_WEBHOOK_SECRET", SECRET).env("RUNHOUND_ADMIN_LISTEN", "off");
     command

@@ -3,7 +3,7 @@
 use crate::{
     cli,
     config::{self, ConfigError, Settings},
-    datadog::{Answer, ApiKey, Client, ClientError, Endpoint, Intake},
+    datadog::{Answer, ApiKey, Client, ClientError, Endpoint, Intake, Verdict},
     delivery::APART_MAX_S,
     event::RunKey,
     explain::explain,
@@ -138,7 +138,7 @@ fn datadog(endpoint: Endpoint, key: ApiKey) -> Vec<Finding> {
         Err((format!("the clock of this machine is {apart} s apart from Datadog's"), "set it, or run a time service"))
     });
     let key = match answer.status {
-        Some(200..=299) => Ok(fine(format!("Datadog API key: valid, says {shown}"))),
+        Some(_) if answer.verdict == Verdict::Taken => Ok(fine(format!("Datadog API key: valid, says {shown}"))),
         Some(status @ (401 | 403)) => Err((
             format!("Datadog API key: refused by {shown} with {status}"),
             "copy the key again from Datadog: Organization Settings, API Keys; each site (DD_SITE) has keys of its own",

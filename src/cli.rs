@@ -12,6 +12,8 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize, ParseIntError},
     path::PathBuf,
+    str::FromStr,
+    time::Duration,
 };
 
 pub use listener::{LimitArgs, TlsArgs};
@@ -20,7 +22,8 @@ const ENVIRONMENT: &str = "\
 Secrets and Datadog's own settings come from the environment only:
   GITHUB_WEBHOOK_SECRET       the webhook's secret
   GITHUB_WEBHOOK_SECRET_FILE  a file of secrets, one a line: any of them is accepted; read again when it changes
-  DD_API_KEY, DD_API_KEY_FILE the Datadog API key, or a file with it; not needed for a dry run
+  DD_API_KEY                  the Datadog API key; not needed for a dry run
+  DD_API_KEY_FILE             a file with it, read again before each push; DD_API_KEY wins
   DD_SITE                     Datadog's site [default: datadoghq.com]
   DD_URL, DD_DD_URL           base URL of the intake in place of the site; it may have a path; DD_DD_URL wins
   DD_ENV                      sent as the tag env
@@ -31,6 +34,9 @@ Secrets and Datadog's own settings come from the environment only:
 #[derive(Debug, Parser)]
 #[command(version, after_help = ENVIRONMENT, max_term_width = 100)]
 pub struct Cli {
+    /// What lines of the log look like
+    #[arg(long, env = "RUNHOUND_LOG_FORMAT", value_enum, default_value_t, global = true)]
+    pub log_format: LogFormat,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -87,6 +93,11 @@ fn max_series(text: &str) -> Result<usize, ParseIntError> {
     text.trim().parse().map(NonZeroUsize::get)
 }
 
+/// A time to wait. None at all would be no chance.
+fn seconds(text: &str) -> Result<Duration, ParseIntError> {
+    above_zero(text).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
 /// A limit. There is no way to have none, nor one that lets nothing through.
 fn above_zero(text: &str) -> Result<u32, ParseIntError> {
     text.trim().parse().map(NonZeroU32::get)
@@ -125,7 +136,7 @@ pub struct Common {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub tags: TagArgs,
-    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag with the most are `other`
+    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag that has most of them are `other`
     #[arg(long, env = "RUNHOUND_MAX_SERIES", value_name = "N", default_value_t = DEFAULT_MAX_SERIES, value_parser = max_series)]
     pub max_series: usize,
     /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]
@@ -159,9 +170,15 @@ pub struct Serve {
     /// Where to listen for GitHub: POST /webhook and GET /healthz
     #[arg(long, env = "RUNHOUND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Where to listen for operators: a status page, /metrics, /readyz, /healthz and /status.json; or `off`
+    #[arg(long, env = "RUNHOUND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub admin_listen: AdminListen,
     /// Where the files are kept; made if missing
     #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR", default_value = "./cache")]
     pub cache_dir: PathBuf,
+    /// How long a stop may take, in seconds: half for the requests that came in, half for a last push
+    #[arg(long, env = "RUNHOUND_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub shutdown_timeout: Duration,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub common: Common,
@@ -171,6 +188,26 @@ pub struct Serve {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub limits: LimitArgs,
+}
+
+/// Where operators look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminListen {
+    /// At this address.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for AdminListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(|error| format!("{error}; or `off`")),
+        }
+    }
 }
 
 /// Arguments of `replay`.
@@ -232,6 +269,16 @@ pub struct Metrics {
     pub tags: TagArgs,
 }
 
+/// For whom the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: an object a line
+    Json,
+}
+
 /// For whom the catalogue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
@@ -289,6 +336,8 @@ mod tests {
             .collect();
         for (command, flag, default) in [
             ("serve", "listen", "127.0.0.1:8080"),
+            ("serve", "admin-listen", "127.0.0.1:8081"),
+            ("serve", "shutdown-timeout", "20"),
             ("serve", "cache-dir", "./cache"),
             ("serve", "reruns", "push"),
             ("serve", "metric-prefix", "github.actions"),
@@ -361,6 +410,7 @@ mod tests {
             unverified_max_bytes: 2 << 20,
             max_connections: 7,
             client_timeout: Duration::from_secs(5),
+            ..Limits::default()
         };
         assert_eq!(limits(parse(&format!("runhound serve {set}"))), expected);
     }

@@ -16,6 +16,7 @@ use crate::{
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::{
+    env::VarError,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -52,6 +53,9 @@ pub enum ConfigError {
     /// No API key.
     #[error("no Datadog API key: DD_API_KEY and DD_API_KEY_FILE are not set")]
     NoApiKey,
+    /// A variable that is no text.
+    #[error("{0}: not UTF-8")]
+    NotText(String),
     /// An API key that cannot stand in a header.
     #[error("{variable}: the API key has characters that no key has")]
     BadApiKey {
@@ -91,14 +95,20 @@ pub enum ConfigError {
 impl ConfigError {
     /// What to do about it.
     #[must_use]
-    pub const fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::NoSecret => {
                 "set GITHUB_WEBHOOK_SECRET to the secret that you gave the webhook in GitHub; `openssl rand -hex 32` makes one"
             }
+            Self::EmptyFile { variable: "DD_API_KEY_FILE", .. } => {
+                "write the API key into the file, or unset the variable"
+            }
             Self::EmptyFile { .. } => "write the secret into the file, one a line, or unset the variable",
             Self::Unreadable { .. } => "name a file that this user can read, or unset the variable",
-            Self::NoApiKey => "set DD_API_KEY, or add --dry-run to push nothing",
+            Self::NoApiKey => {
+                "set DD_API_KEY, or DD_API_KEY_FILE to the name of a file with it, or add --dry-run to push nothing"
+            }
+            Self::NotText(_) => "set the variable again, in UTF-8, or unset it",
             Self::BadApiKey { .. } => "copy the key again from Datadog: Organization Settings, API Keys",
             Self::BadEndpoint { .. } => {
                 "DD_SITE is a host such as datadoghq.eu; DD_URL is a URL such as https://proxy.example/datadog"
@@ -119,13 +129,19 @@ impl ConfigError {
     }
 }
 
-/// Where variables come from.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Where variables come from. One that is empty is taken for one that is not set.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Result<Option<String>, ConfigError>;
 
-/// The process's own environment. A variable that is empty counts as not set.
-#[must_use]
-pub fn process_environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+/// The process's own environment.
+///
+/// # Errors
+/// The variable is no text.
+pub fn process_environment(name: &str) -> Result<Option<String>, ConfigError> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(ConfigError::NotText(name.to_owned())),
+    }
 }
 
 /// All that a receiver needs.
@@ -190,12 +206,12 @@ impl Settings {
     }
 }
 
-fn variable(environment: Environment<'_>, name: &str) -> Option<String> {
-    environment(name).filter(|value| !value.trim().is_empty())
+fn variable(environment: Environment<'_>, name: &str) -> Result<Option<String>, ConfigError> {
+    Ok(environment(name)?.filter(|value| !value.trim().is_empty()))
 }
 
 fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Option<(PathBuf, String)>, ConfigError> {
-    let Some(path) = variable(environment, variable_name).map(PathBuf::from) else {
+    let Some(path) = variable(environment, variable_name)?.map(PathBuf::from) else {
         return Ok(None);
     };
     match fs::read_to_string(&path) {
@@ -210,7 +226,7 @@ fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Opt
 /// # Errors
 /// There is none, or the file cannot be used.
 pub fn secrets(environment: Environment<'_>) -> Result<Secrets, ConfigError> {
-    let one = variable(environment, "GITHUB_WEBHOOK_SECRET");
+    let one = variable(environment, "GITHUB_WEBHOOK_SECRET")?;
     // A line feed at the end of a variable is an accident of how it was set; GitHub's form cannot hold one.
     let one = one.as_deref().map(|secret| secret.trim_end_matches(['\r', '\n']));
     let fixed: Vec<Secret> = one.and_then(|secret| Secret::new(secret.as_bytes())).into_iter().collect();
@@ -235,13 +251,13 @@ pub fn tls(arguments: &TlsArgs) -> Result<Option<Tls>, ConfigError> {
     pair.map(|(certificate, key)| Tls::read(certificate, key)).transpose().map_err(ConfigError::BadTls)
 }
 
-/// Datadog's API key.
+/// Datadog's API key: that of the variable, which wins, or that of the file.
 ///
 /// # Errors
 /// There is none, or it cannot be used.
 pub fn api_key(environment: Environment<'_>) -> Result<ApiKey, ConfigError> {
     let bad = |variable| ConfigError::BadApiKey { variable };
-    if let Some(text) = variable(environment, "DD_API_KEY") {
+    if let Some(text) = variable(environment, "DD_API_KEY")? {
         return ApiKey::new(&text).ok_or(bad("DD_API_KEY"));
     }
     let name = "DD_API_KEY_FILE";
@@ -255,11 +271,11 @@ pub fn api_key(environment: Environment<'_>) -> Result<ApiKey, ConfigError> {
 /// The variable that says so is not usable.
 pub fn endpoint(environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
     for name in ["DD_DD_URL", "DD_URL"] {
-        if let Some(url) = variable(environment, name) {
+        if let Some(url) = variable(environment, name)? {
             return Endpoint::new(url.trim()).ok_or(ConfigError::BadEndpoint { variable: name, what: "base URL" });
         }
     }
-    let site = variable(environment, "DD_SITE").unwrap_or_else(|| "datadoghq.com".to_owned());
+    let site = variable(environment, "DD_SITE")?.unwrap_or_else(|| "datadoghq.com".to_owned());
     Endpoint::of_site(site.trim()).ok_or(ConfigError::BadEndpoint { variable: "DD_SITE", what: "site" })
 }
 
@@ -268,8 +284,8 @@ pub fn endpoint(environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
 /// # Errors
 /// A prefix, a pattern or a tag cannot be used.
 pub fn tagging(arguments: &TagArgs, environment: Environment<'_>) -> Result<Tagging, ConfigError> {
-    let mut constant: Vec<String> = tag("env", variable(environment, "DD_ENV").as_deref()).into_iter().collect();
-    let tags = variable(environment, "DD_TAGS").unwrap_or_default();
+    let mut constant: Vec<String> = tag("env", variable(environment, "DD_ENV")?.as_deref()).into_iter().collect();
+    let tags = variable(environment, "DD_TAGS")?.unwrap_or_default();
     for tag in tags.split([' ', ',', '\t', '\n']).filter_map(tag_form) {
         let key = tag.split(':').next().unwrap_or_default();
         if RUN_TAG_KEYS.contains(&key) {

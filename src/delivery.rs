@@ -10,10 +10,11 @@ mod now;
 mod push;
 
 use crate::{
-    datadog::{Answer, Client, Intake, PAYLOAD_MAX_BYTES},
+    datadog::{Answer, Client, Intake, PAYLOAD_MAX_BYTES, Verdict},
     event::RunKey,
     ledger::{self, Batch, Choice, Ledger, Mode, Sealed, Unavailable},
     metrics::{MetricPayload, Slot},
+    vitals::Answered,
 };
 use batch::{OpenBatch, Piece, Refused, Suspects};
 use std::{cell::Cell, collections::VecDeque, time::Duration};
@@ -56,7 +57,8 @@ pub struct Totals {
     pub rejected: u64,
 }
 
-/// What the ledger must record before anything else is done.
+/// What the ledger must record before anything else is done. A slot that is set aside is then rejected, and a suspect until
+/// that is recorded.
 #[derive(Debug)]
 enum Chore {
     LogPayload { line: String },
@@ -167,12 +169,22 @@ impl<I: Intake> Delivery<I> {
 
     /// Does the next thing: a chore of the ledger, a request, or a seal.
     pub async fn step(&mut self) -> Step {
+        let step = self.next().await;
+        self.ledger.vitals().totals(self.totals, || (self.clock)().timestamp());
+        step
+    }
+
+    async fn next(&mut self) -> Step {
         let moment = (self.clock)();
         if let Some(wait) = self.not_before.checked_sub(moment.monotonic).filter(|wait| !wait.is_zero()) {
             return Step::Wait(wait);
         }
         if let Some(chore) = self.chores.pop_front() {
-            return self.work_off(chore).await;
+            let step = self.work_off(chore).await;
+            if !matches!(step, Step::Wait(_)) {
+                self.ledger.vitals().blocked(None);
+            }
+            return step;
         }
         let Some(now) = self.now.at(moment) else {
             return self.ask_for_the_time().await;
@@ -197,6 +209,7 @@ impl<I: Intake> Delivery<I> {
     /// The ledger cannot write. What was to be recorded comes first when it can again.
     fn put_off(&mut self, chore: Chore, error: &Unavailable) -> Step {
         log::error!("{error}: nothing is sent before it is recorded");
+        self.ledger.vitals().blocked(Some(error.to_string()));
         self.chores.push_front(chore);
         self.back_off(None)
     }
@@ -233,10 +246,16 @@ impl<I: Intake> Delivery<I> {
             Chore::SetAside { slot, refused } => {
                 let time = self.now.at((self.clock)()).unwrap_or_default();
                 let lines: Vec<String> = slot.runs.iter().map(|run| refused.line(run, time)).collect();
+                let keys: Vec<RunKey> = slot.keys().collect();
                 if let Err(error) = self.ledger.set_aside(lines.join("\n")).await {
-                    return self.put_off(Chore::SetAside { slot, refused }, &error);
+                    // Others need not wait for this file: the slot is refused, and rejected, another time.
+                    log::error!("{error}: not rejected before that can be recorded, stands aside: {}", list(&keys));
+                    self.suspects.add(&slot, Some(refused), (self.clock)().monotonic + push::HELD);
+                    self.chores.push_front(Chore::Unseal { keys, in_doubt: false });
+                    return Step::Moved;
                 }
-                self.chores.push_front(Chore::Reject { keys: slot.keys().collect() });
+                self.suspects.forget(&slot);
+                self.chores.push_front(Chore::Reject { keys });
                 Step::Moved
             }
             Chore::Reject { keys } => {
@@ -255,7 +274,10 @@ impl<I: Intake> Delivery<I> {
         let Some(client) = &self.client else {
             return Step::Idle;
         };
+        let asked = (self.clock)();
         let answer = client.validate().await;
+        let is_fine = answer.status.is_some() && answer.verdict != Verdict::Denied;
+        self.note("validate", &answer, (0, 0), asked, is_fine);
         match answer.status {
             Some(401 | 403) => log::error!("{}: runs are kept, and pushed once the API key is mended", Shown(&answer)),
             Some(_) => {}
@@ -265,8 +287,39 @@ impl<I: Intake> Delivery<I> {
             }
         }
         self.backoff.reset();
-        self.now.learn(answer.date, (self.clock)());
+        self.learn_the_time(&answer, (self.clock)());
         Step::Moved
+    }
+
+    /// Lets the operator know of an answer to a request that was made at `asked`, with so many runs and points.
+    fn note(
+        &self,
+        request: &'static str,
+        answer: &Answer,
+        (runs, points): (usize, usize),
+        asked: Moment,
+        is_fine: bool,
+    ) {
+        let moment = (self.clock)();
+        let took = moment.monotonic.saturating_sub(asked.monotonic);
+        let answered = Answered {
+            at: moment.timestamp(),
+            request,
+            verdict: answer.verdict.name(),
+            status: answer.status,
+            text: answer.text.clone(),
+            runs,
+            points,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.ledger.vitals().datadog(answered, is_fine);
+    }
+
+    fn learn_the_time(&mut self, answer: &Answer, moment: Moment) {
+        self.now.learn(answer.date, moment);
+        if let Some(date) = answer.date {
+            self.ledger.vitals().clock_apart(date - moment.unix);
+        }
     }
 
     /// Seals what waits. Slots under suspicion go alone, and in turn with all others, so that they hold nobody up.
@@ -307,7 +360,7 @@ impl<I: Intake> Delivery<I> {
         self.chores.extend(
             pieces.map(|piece| Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt }),
         );
-        self.now.forget();
+        self.now.wait_for_an_answer();
         Step::Moved
     }
 }

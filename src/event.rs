@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use loose::{Leaf, Object};
 use serde::Deserialize;
 use serde_json::error::Category;
-use std::num::NonZeroU32;
+use std::{fmt, num::NonZeroU32};
 
 pub use key::{Attempt, NotAKey, RunId, RunKey};
 pub use recorded::{Recorded, delivery_of, misunderstood};
@@ -56,6 +56,17 @@ pub struct CompletedRun {
     pub started_at: Option<Timestamp>,
     /// `updated_at`, which at completion is the end.
     pub ended_at: Option<Timestamp>,
+    /// `html_url`, the run's page on GitHub, if it is an `https` or `http` URL.
+    pub url: Option<String>,
+}
+
+impl CompletedRun {
+    /// How long the run took; never below 0. `None` where no start or no end is known.
+    #[must_use]
+    pub fn duration_ms(&self) -> Option<u64> {
+        let (end, start) = self.ended_at.zip(self.started_at)?;
+        Some(u64::try_from(end.as_millisecond() - start.as_millisecond()).unwrap_or(0))
+    }
 }
 
 /// What a well-formed delivery turned out to be.
@@ -128,6 +139,8 @@ struct WorkflowRun<'a> {
     #[serde(borrow)]
     updated_at: Leaf<'a>,
     #[serde(borrow)]
+    html_url: Leaf<'a>,
+    #[serde(borrow)]
     actor: Object<Account<'a>>,
     #[serde(borrow)]
     triggering_actor: Object<Account<'a>>,
@@ -190,6 +203,13 @@ pub fn parse(event: Option<&str>, body: &[u8]) -> Result<Event, NotJson> {
             _ => Event::Unusable("not an object in which each field stands once"),
         },
     })
+}
+
+/// The repository that the JSON `body` of a delivery tells of, whatever the event.
+#[must_use]
+pub fn repository(body: &[u8]) -> Option<RepoName> {
+    let payload: Object<Payload<'_>> = serde_json::from_slice(body).ok()?;
+    payload.0?.repository.0?.named()
 }
 
 /// A text from outside, as long as a name of GitHub's may be.
@@ -264,6 +284,7 @@ impl Payload<'_> {
             triggering_actor: login(&run.triggering_actor),
             started_at: time(&run.run_started_at),
             ended_at: time(&run.updated_at),
+            url: run.html_url.owned().filter(|url| url.starts_with("https://") || url.starts_with("http://")),
         }
     }
 
@@ -277,6 +298,15 @@ impl Payload<'_> {
             _ => base.full_name.text().is_some() && base.full_name.text() == head.full_name.text(),
         };
         same && base.default_branch.text().is_some() && base.default_branch.text() == run.head_branch.text()
+    }
+}
+
+impl fmt::Display for RepoName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.owner {
+            Some(owner) => write!(f, "{owner}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
     }
 }
 

@@ -19,10 +19,12 @@ mod record;
 mod recover;
 mod repair;
 mod state;
+mod weight;
 
 use crate::{
     event::RunKey,
     metrics::{DEFAULT_MAX_SERIES, Run, SeriesCount, Slot},
+    vitals::Vitals,
 };
 use std::{
     collections::HashSet,
@@ -102,6 +104,20 @@ impl Files {
             series: file("series", ".json"),
         }
     }
+
+    /// The files that there are: what each is, where, and how many bytes it has.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, &Path, u64)> {
+        let files = [
+            ("journal", &self.journal),
+            ("cache", &self.cache),
+            ("rejected", &self.rejected),
+            ("payloads", &self.payloads),
+            ("series", &self.series),
+        ];
+        let size = |file: &Path| file.metadata().ok().map(|metadata| metadata.len());
+        files.into_iter().filter_map(|(kind, file)| Some((kind, file.as_path(), size(file)?))).collect()
+    }
 }
 
 /// How to open a ledger.
@@ -115,7 +131,7 @@ pub struct Options {
     pub lock_patience: Duration,
     /// The second that a new journal carries: now, by the local clock.
     pub birth: i64,
-    /// Where the journal is compacted, if it is mostly settled.
+    /// Where the journal is compacted, if more than half of it is no longer needed.
     pub compact_at_bytes: u64,
     /// The size of the journal from which no new run is accepted, until settled ones have made room.
     pub max_journal_bytes: u64,
@@ -123,6 +139,8 @@ pub struct Options {
     pub max_series: usize,
     /// The disk.
     pub storage: Arc<dyn Storage>,
+    /// What is noticed on the way, by the ledger and by those who work with it.
+    pub vitals: Arc<Vitals>,
 }
 
 impl Options {
@@ -138,6 +156,7 @@ impl Options {
             max_journal_bytes: 1 << 30,
             max_series: DEFAULT_MAX_SERIES,
             storage: Arc::new(RealDisk),
+            vitals: Arc::default(),
         }
     }
 }
@@ -253,11 +272,23 @@ pub struct Standing {
     pub pending: usize,
 }
 
+/// What an operator asks of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// IDs in the cache, and runs pending.
+    pub standing: Standing,
+    /// When the run that ended first of those pending ended, in seconds since 1970.
+    pub oldest_end: Option<i64>,
+    /// Keys of tags whose new values are sent as `other`.
+    pub capped: Vec<&'static str>,
+}
+
 /// A handle on the ledger. Its clones share one owning thread.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     commands: mpsc::Sender<Command>,
     news: Arc<Notify>,
+    vitals: Arc<Vitals>,
 }
 
 /// What opening a ledger gives: the handle, and the thread that ends when the last handle is dropped.
@@ -300,8 +331,9 @@ impl Ledger {
     pub(crate) fn with_owner(options: Options) -> Result<(Self, mpsc::Receiver<Command>, Owner), OpenError> {
         let (commands, inbox) = mpsc::channel();
         let news = Arc::new(Notify::new());
+        let vitals = Arc::clone(&options.vitals);
         let owner = Owner::open(options, Arc::clone(&news))?;
-        Ok((Self { commands, news }, inbox, owner))
+        Ok((Self { commands, news, vitals }, inbox, owner))
     }
 
     /// Takes a run in, if it is new, in the second `now` by the local clock. Where it would make too many series, it is
@@ -377,8 +409,30 @@ impl Ledger {
         self.ask(|reply| Command::Standing { reply }).await
     }
 
+    /// What an operator asks for.
+    ///
+    /// # Errors
+    /// The owning thread is gone.
+    pub async fn overview(&self) -> Result<Overview, Unavailable> {
+        self.ask(|reply| Command::Overview { reply }).await
+    }
+
+    /// Whether a run could be recorded now. A journal that failed is made anew first, if that is possible.
+    ///
+    /// # Errors
+    /// It could not, and why.
+    pub async fn ready(&self) -> Result<(), Unavailable> {
+        self.ask(|reply| Command::Ready { reply }).await
+    }
+
+    /// What is noticed on the way.
+    #[must_use]
+    pub const fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
     /// How many distinct series were made up to the second `now` by the local clock. What is known of them is written to
-    /// its file, if that was not done in the last minute; call it each minute.
+    /// its file, if that was not done in the last ten minutes; call it now and then.
     ///
     /// # Errors
     /// The owning thread is gone.

@@ -12,6 +12,8 @@ pub mod event;
 
 pub mod metrics;
 
+pub mod vitals;
+
 pub mod ledger;
 
 pub mod datadog;
@@ -28,11 +30,15 @@ mod panics;
 
 pub mod receiver;
 
+pub mod admin;
+
 pub mod config;
 
 pub mod cli;
 
 mod cost;
+
+mod systemd;
 
 pub mod serve;
 
@@ -41,6 +47,8 @@ pub mod replay;
 pub mod check;
 
 pub mod describe;
+
+pub mod logging;
 
 pub mod explain;
 

@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// How long a client may take for a TLS handshake, for a request's head, and for its body: each.
     pub client_timeout: Duration,
+    /// How long a stop waits for requests that are under way, in whole seconds.
+    pub stop_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -28,6 +30,7 @@ impl Default for Limits {
             unverified_max_bytes: 64 << 20,
             max_connections: 20_000,
             client_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(10),
         }
     }
 }

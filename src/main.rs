@@ -4,6 +4,7 @@ use runhound::{
     check,
     cli::{Cli, Command},
     describe::{self, DescribeError},
+    logging,
     replay::{self, ReplayError},
     serve::{self, ServeError},
 };
@@ -22,10 +23,7 @@ fn main() -> ExitCode {
         // These say on standard output what there is to say.
         Command::Replay(_) | Command::Check(_) | Command::Metrics(_) => "warn",
     };
-    // What it says is an error for each request that it cannot read, so that anyone could fill the disk. RUST_LOG can name it.
-    let mut logger = env_logger::Builder::new();
-    logger.filter_module("actix_http", log::LevelFilter::Off);
-    logger.parse_env(env_logger::Env::default().default_filter_or(default_level)).init();
+    logging::init(cli.log_format, default_level);
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -4,19 +4,19 @@
 //! unsigned one learns nothing and costs no parsing. Nothing answers 202 before the ledger says that it is on disk.
 
 mod body;
-mod counts;
 mod server;
 mod tls;
 
 use crate::{
     config::Repositories,
     event::{self, CompletedRun, Event},
-    explain::explain,
+    explain::{self, explain},
     ledger::{Accepted, Ledger, Unavailable},
     limits::Limits,
     metrics::Tagging,
     secrets::Secrets,
     signature::Signature,
+    vitals::{Delivered, Outcome},
 };
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -30,23 +30,16 @@ use actix_web::{
 use body::{Bodies, BodyError, Unreading};
 use serde_json::json;
 use server::Kept;
-use std::{
-    borrow::Cow,
-    io,
-    net::TcpListener,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, io, net::TcpListener, sync::Arc, time::Instant};
 
 pub use body::BODY_MAX_BYTES;
-pub use counts::{Counts, Outcome};
 pub use tls::Tls;
+
+/// How much of a delivery's GUID is told, in characters. GitHub's have 36.
+const GUID_MAX_CHARS: usize = 64;
 
 /// What a sender is told to wait before it tries again, in seconds.
 const RETRY_AFTER_S: &str = "5";
-
-/// How long requests that are under way at a stop are waited for.
-pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every request needs.
 #[derive(Debug)]
@@ -57,7 +50,6 @@ pub struct Receiver {
     ledger: Ledger,
     limits: Limits,
     bodies: Bodies,
-    counts: Counts,
 }
 
 impl Receiver {
@@ -65,8 +57,7 @@ impl Receiver {
     #[must_use]
     pub fn new(secrets: Secrets, tagging: Tagging, ledger: Ledger) -> Self {
         let limits = Limits::default();
-        let (bodies, counts) = (Bodies::new(&limits), Counts::default());
-        Self { secrets, repositories: None, tagging, ledger, limits, bodies, counts }
+        Self { secrets, repositories: None, tagging, ledger, limits, bodies: Bodies::new(&limits) }
     }
 
     /// The same, within these limits.
@@ -79,12 +70,6 @@ impl Receiver {
     #[must_use]
     pub fn repositories(self, repositories: Option<Repositories>) -> Self {
         Self { repositories, ..self }
-    }
-
-    /// What has come in so far.
-    #[must_use]
-    pub const fn counts(&self) -> &Counts {
-        &self.counts
     }
 
     /// The secrets that it takes deliveries by.
@@ -128,9 +113,10 @@ async fn wrong_method_get() -> HttpResponse {
 }
 
 async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
+    let begun = Instant::now();
     let result = receiver.receive(&request, &mut payload).await;
     let outcome = result.as_ref().map_or_else(Refusal::outcome, Reception::outcome);
-    receiver.counts.count(outcome);
+    receiver.ledger.vitals().answered(outcome, begun.elapsed());
     match result {
         Ok(reception) => {
             let mut response = reception.response();
@@ -194,26 +180,27 @@ impl Receiver {
         let body = self.bodies.verified(body)?;
         let json = json_of(headers, &body)?;
         let event = text(headers, "x-github-event");
-        let guid = text(headers, "x-github-delivery");
+        let guid = text(headers, "x-github-delivery").map(|guid| explain::cut(guid, GUID_MAX_CHARS));
         let parsed = event::parse(event, &json).map_err(|error| Refusal::Malformed(explain(&error)))?;
         match parsed {
             Event::Completed(completed) => match &self.repositories {
                 Some(repositories) if !repositories.take(&completed.repository) => {
-                    Ok(Reception::Ignored("repository not in --repositories".to_owned()))
+                    let reason = "repository not in --repositories".to_owned();
+                    Ok(self.ignored(reason, guid, Some(completed.repository.to_string())))
                 }
                 _ => self.accept(&completed, guid).await,
             },
             Event::NotOurs(why) => {
-                log::debug!("ignored, {why}: delivery {}", guid.unwrap_or("-"));
-                Ok(Reception::Ignored(why.to_string()))
+                let repository = event::repository(&json);
+                Ok(self.ignored(why.to_string(), guid, repository.map(|repository| repository.to_string())))
             }
             Event::Unusable(why) => {
                 let text = String::from_utf8_lossy(&json);
                 let line = event::misunderstood(now(), event, guid, why, &text)
                     .map_err(|error| Refusal::Malformed(explain(&error)))?;
                 self.ledger.set_aside(line).await?;
-                log::warn!("ignored, {why}, and set aside: delivery {}", guid.unwrap_or("-"));
-                Ok(Reception::Ignored(why.to_owned()))
+                log::warn!("{why}: a delivery was set aside in the file of rejected ones");
+                Ok(self.ignored(why.to_owned(), guid, None))
             }
         }
     }
@@ -222,14 +209,39 @@ impl Receiver {
         let now = now();
         let run = self.tagging.run(completed, now);
         let accepted = self.ledger.accept(run, now).await?;
-        let key = completed.key;
-        let what = match accepted {
-            Accepted::New => "accepted",
-            Accepted::Duplicate => "duplicate",
+        let outcome = match accepted {
+            Accepted::New => Outcome::Accepted,
+            Accepted::Duplicate => Outcome::Duplicate,
         };
-        let repository = completed.repository.name.escape_debug();
-        log::info!("{what} {key} of {repository}: delivery {}", guid.unwrap_or("-"));
-        Ok(Reception::Recorded(accepted, key.to_string()))
+        let run = completed.key.to_string();
+        let repository = completed.repository.to_string();
+        let delivery = guid.unwrap_or("-");
+        log::info!(delivery, run:% = run, repository:% = repository; "{}", outcome.name());
+        self.ledger.vitals().delivered(Delivered {
+            outcome,
+            guid: guid.map(str::to_owned),
+            run: Some(run.clone()),
+            repository: Some(repository),
+            workflow: completed.workflow.clone(),
+            conclusion: completed.conclusion.clone(),
+            duration_ms: completed.duration_ms(),
+            url: completed.url.clone(),
+            ..Delivered::at(jiff::Timestamp::now())
+        });
+        Ok(Reception::Recorded(accepted, run))
+    }
+
+    fn ignored(&self, reason: String, guid: Option<&str>, repository: Option<String>) -> Reception {
+        let delivery = guid.unwrap_or("-");
+        log::info!(delivery, repository = repository.as_deref().unwrap_or("-"); "ignored: {reason}");
+        self.ledger.vitals().delivered(Delivered {
+            outcome: Outcome::Ignored,
+            guid: guid.map(str::to_owned),
+            reason: Some(reason.clone()),
+            repository,
+            ..Delivered::at(jiff::Timestamp::now())
+        });
+        Reception::Ignored(reason)
     }
 }
 

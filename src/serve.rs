@@ -1,7 +1,8 @@
 //! The service: all rooms wired together, from the first line in the log to the last.
 
 use crate::{
-    cli,
+    admin::{About, Admin},
+    cli::{self, AdminListen},
     config::{self, ConfigError, Settings},
     cost::Cost,
     datadog::{Client, ClientError},
@@ -9,9 +10,11 @@ use crate::{
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
     panics,
-    receiver::{Outcome, Receiver, Tls},
+    receiver::{Receiver, Tls},
+    systemd,
+    vitals::Outcome,
 };
-use actix_web::dev::ServerHandle;
+use actix_web::{dev::ServerHandle, web::Data};
 use std::{
     fs::OpenOptions,
     io,
@@ -26,9 +29,6 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-
-/// How long a stop waits for a push that is under way.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections that may wait to be accepted. The system has a limit of its own, which is often this.
 const CONNECTIONS_QUEUED: i32 = 4096;
@@ -46,8 +46,10 @@ pub enum ServeError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The address cannot be listened on.
-    #[error("{address}")]
+    #[error("{flag} {address}")]
     Listen {
+        /// The flag that names it.
+        flag: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -73,7 +75,7 @@ impl ServeError {
         match self {
             Self::Config(error) => Some(error.hint()),
             Self::Ledger(error) => Some(error.hint()),
-            Self::Listen { .. } => Some("choose another address with --listen, or stop what listens there"),
+            Self::Listen { .. } => Some("choose another address with that flag, or stop what listens there"),
             Self::PayloadLog { .. } => {
                 Some("name a file with --payload-log that this user can write, in a folder that exists")
             }
@@ -98,6 +100,18 @@ pub struct Application {
     ended: oneshot::Receiver<()>,
     tls: Option<Tls>,
     listener: TcpListener,
+    about: About,
+    admin: Option<(SocketAddr, TcpListener)>,
+}
+
+/// Binds an address: the one there is now, and the listener.
+fn bind(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), ServeError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        // `bind` has set it to 128: beyond that the system lets new clients wait for a second and more.
+        rustix::net::listen(&listener, CONNECTIONS_QUEUED)?;
+        Ok((listener.local_addr()?, listener))
+    });
+    bound.map_err(|source| ServeError::Listen { flag, address, source })
 }
 
 impl Application {
@@ -106,12 +120,7 @@ impl Application {
     /// # Errors
     /// Either is not possible.
     pub fn build(settings: Settings, listen: SocketAddr) -> Result<Self, ServeError> {
-        let bind = || {
-            let listener = TcpListener::bind(listen)?;
-            // Set by `bind` to 128: beyond it the system lets new clients wait for a second and more.
-            rustix::net::listen(&listener, CONNECTIONS_QUEUED)?;
-            Ok((listener.local_addr()?, listener))
-        };
+        let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
         let client = settings.datadog.map(|(endpoint, key)| Client::new(endpoint, key)).transpose()?;
         let mut files = Files::new(&settings.cache_dir, settings.mode);
         let is_payload_log_wanted = settings.payload_log.is_some();
@@ -120,21 +129,35 @@ impl Application {
             opened.map_err(|source| ServeError::PayloadLog { path: path.clone(), source })?;
             files.payloads = path;
         }
+        let started_at = jiff::Timestamp::now();
+        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at };
         let options = Options {
             max_series: settings.max_series,
             max_journal_bytes: settings.max_journal_bytes,
-            ..Options::new(files, settings.reruns, jiff::Timestamp::now().as_second())
+            ..Options::new(files, settings.reruns, started_at.as_second())
         };
         let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
         // After the lock, so that a second process waits for the first one to go and its address with it.
-        let (address, listener) = bind().map_err(|source| ServeError::Listen { address: listen, source })?;
+        let (address, listener) = bind("--listen", listen)?;
         let mut delivery = Delivery::new(ledger.clone(), open_batch, client, Clock::system(), Backoff::full_jitter());
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
         }
         let receiver = Receiver::new(settings.secrets, settings.tagging, ledger.clone());
         let receiver = Arc::new(receiver.limits(settings.limits).repositories(settings.repositories));
-        Ok(Self { receiver, tls: settings.tls, delivery, address, standing, ledger, owner, ended, listener })
+        let (tls, admin) = (settings.tls, None);
+        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, tls, listener, about, admin })
+    }
+
+    /// Binds the admin listener's address too.
+    ///
+    /// # Errors
+    /// That is not possible.
+    pub fn with_admin(mut self, listen: AdminListen) -> Result<Self, ServeError> {
+        if let AdminListen::At(address) = listen {
+            self.admin = Some(bind("--admin-listen", address)?);
+        }
+        Ok(self)
     }
 
     /// Starts the public listener.
@@ -148,25 +171,38 @@ impl Application {
         Ok(handle)
     }
 
-    /// Runs until `stop` is done: then finishes requests, gives a push that is under way a moment, and closes the files.
+    /// Runs until `stop` is done: then takes no more connections, finishes requests, makes a last push, and closes the files,
+    /// all within `timeout`.
     ///
     /// # Errors
-    /// The listener cannot be used.
-    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    /// A listener cannot be used.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>, timeout: Duration) -> Result<(), ServeError> {
         let handle = self.listen()?;
+        let admin = Data::new(Admin::new(self.about.clone(), self.ledger.clone()));
+        let admin_handle = self.admin.take().map(|(_, listener)| serve_admin(&admin, listener)).transpose()?;
+        systemd::ready(&self.address.to_string());
         let stopped = async {
             tokio::select! {
                 () = stop => log::info!("stopping: finishing requests"),
                 _ = &mut self.ended => log::error!("the ledger has ended: stopping, to be started anew"),
             }
+            admin.stop();
+            systemd::stopping();
             handle.stop(true).await;
         };
-        // It goes with its handle on the ledger, before the files are closed.
+        // They go with their handles on the ledger, before the files are closed.
         let cost = Cost::new(self.ledger.clone(), Clock::system()).run();
+        let watch = systemd::watch(self.ledger.clone());
+        // The files want to be closed too.
+        let last_push = timeout * 2 / 5;
         tokio::select! {
-            () = self.delivery.run_until(stopped, FLUSH_TIMEOUT) => {}
-            () = async { cost.await; std::future::pending().await } => {}
+            () = self.delivery.run_until(stopped, last_push) => {}
+            () = async { tokio::join!(cost, watch); std::future::pending().await } => {}
         }
+        if let Some(handle) = admin_handle {
+            handle.stop(false).await;
+        }
+        drop(admin);
         self.close().await?;
         Ok(())
     }
@@ -178,7 +214,7 @@ impl Application {
     pub async fn close(self) -> Result<Standing, ServeError> {
         let ended = || ServeError::Failed(io::Error::other("the ledger has ended before its time; the log says why"));
         let standing = self.ledger.standing().await.map_err(|_| ended())?;
-        let counts = self.receiver.counts();
+        let counts = self.ledger.vitals().counts();
         log::info!(
             "stopped: {} accepted, {} duplicate, {} ignored, {} not signed, {} pushed; {}",
             counts.of(Outcome::Accepted),
@@ -208,7 +244,7 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment)?;
     let settings = Settings {
-        limits: limits(Limits::from(&arguments.limits)),
+        limits: limits(Limits { stop_timeout: arguments.shutdown_timeout / 2, ..Limits::from(&arguments.limits) }),
         tls: config::tls(&arguments.tls)?,
         ..Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?
     };
@@ -216,7 +252,10 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
     actix_web::rt::System::new().block_on(async {
         let stop = stop_signal()?;
-        let application = Application::build(settings, arguments.listen)?;
+        let application = Application::build(settings, arguments.listen)?.with_admin(arguments.admin_listen)?;
+        if let Some((address, _)) = &application.admin {
+            log::info!("status page on http://{address}/");
+        }
         log::info!(
             "runhound {} {}, listening on {scheme}://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
             env!("CARGO_PKG_VERSION"),
@@ -226,8 +265,15 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
             application.standing.known,
             application.standing.pending,
         );
-        application.run_until(stop).await
+        application.run_until(stop, arguments.shutdown_timeout).await
     })
+}
+
+fn serve_admin(admin: &Data<Admin>, listener: TcpListener) -> Result<ServerHandle, ServeError> {
+    let server = Admin::serve(Data::clone(admin), listener)?;
+    let handle = server.handle();
+    drop(actix_web::rt::spawn(server));
+    Ok(handle)
 }
 
 /// The limits that this process can keep: each connection is an open file.

@@ -49,6 +49,7 @@ impl From<&LimitArgs> for Limits {
             unverified_max_bytes: bytes(arguments.max_unverified_mib),
             max_connections: count(arguments.max_connections),
             client_timeout: Duration::from_secs(arguments.client_timeout.into()),
+            ..Self::default()
         }
     }
 }

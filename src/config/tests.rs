@@ -7,8 +7,8 @@ use tempfile::NamedTempFile;
 const HUSH: &str = "hush-5f3a";
 
 /// An environment with these variables and no others.
-fn of<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
-    |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+fn of<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Result<Option<String>, ConfigError> + 'a {
+    |name| Ok(variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
 }
 
 fn file_of(bytes: impl AsRef<[u8]>) -> NamedTempFile {
@@ -98,6 +98,7 @@ fn a_file_that_is_empty_is_an_error_that_names_variable_and_path() {
         assert_eq!(explain(&secrets(&of(&in_file)).unwrap_err()), expected);
         let error = api_key(&of(&[("DD_API_KEY_FILE", path(&file))])).unwrap_err();
         assert_eq!(explain(&error), format!("DD_API_KEY_FILE: {} is empty", path(&file)));
+        assert!(error.hint().contains("API key") && !error.hint().contains("one a line"), "{}", error.hint());
     }
 }
 
@@ -125,6 +126,7 @@ fn a_key_comes_from_the_variable_or_the_file_and_is_trimmed() {
         assert!(api_key(&of(variables)).is_ok(), "{variables:?}");
     }
     assert!(matches!(api_key(&of(&[])), Err(ConfigError::NoApiKey)));
+    assert!(ConfigError::NoApiKey.hint().contains("DD_API_KEY_FILE"));
     assert!(matches!(api_key(&of(&[("DD_API_KEY", " ")])), Err(ConfigError::NoApiKey)));
 }
 
@@ -282,7 +284,9 @@ fn every_error() -> Vec<ConfigError> {
         secrets(&of(&missing)).unwrap_err(),
         secrets(&of(&[("GITHUB_WEBHOOK_SECRET_FILE", path(&not_utf8))])).unwrap_err(),
         secrets(&of(&[("GITHUB_WEBHOOK_SECRET_FILE", path(&empty))])).unwrap_err(),
+        secrets(&|name: &str| Err(ConfigError::NotText(name.to_owned()))).unwrap_err(),
         api_key(&of(&[])).unwrap_err(),
+        api_key(&of(&[("DD_API_KEY_FILE", path(&empty))])).unwrap_err(),
         api_key(&of(&[("DD_API_KEY", &words)])).unwrap_err(),
         api_key(&of(&[("DD_API_KEY_FILE", path(&two_keys))])).unwrap_err(),
         api_key(&of(&[("DD_API_KEY_FILE", path(&not_utf8))])).unwrap_err(),
@@ -308,12 +312,13 @@ const fn variant(error: &ConfigError) -> &'static str {
         ConfigError::BadPrefix(_) => VARIANTS[6],
         ConfigError::BadGlob(_) => VARIANTS[7],
         ConfigError::ReservedTag(_) => VARIANTS[8],
-        ConfigError::BadRepository { .. } => VARIANTS[9],
-        ConfigError::BadTls(_) => VARIANTS[10],
+        ConfigError::NotText(_) => VARIANTS[9],
+        ConfigError::BadRepository { .. } => VARIANTS[10],
+        ConfigError::BadTls(_) => VARIANTS[11],
     }
 }
 
-const VARIANTS: [&str; 11] = [
+const VARIANTS: [&str; 12] = [
     "no secret",
     "empty file",
     "unreadable file",
@@ -323,6 +328,7 @@ const VARIANTS: [&str; 11] = [
     "bad prefix",
     "bad glob",
     "reserved tag",
+    "not text",
     "bad repository",
     "bad tls",
 ];
@@ -333,7 +339,7 @@ fn every_error_says_what_to_do() {
     let variants: BTreeSet<&str> = errors.iter().map(variant).collect();
     assert_eq!(variants, VARIANTS.into(), "each error is tried");
     let hints: BTreeSet<&str> = errors.iter().map(ConfigError::hint).collect();
-    assert_eq!(hints.len(), VARIANTS.len(), "a hint of its own for each");
+    assert_eq!(hints.len(), VARIANTS.len() + 1, "a hint of its own for each, and two for an empty file");
     assert!(hints.iter().all(|hint| !hint.trim().is_empty()));
 }
 

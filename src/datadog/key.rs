@@ -48,9 +48,21 @@ impl ApiKey {
         self.value.clone()
     }
 
-    /// A text in which the key cannot be read.
-    pub(super) fn hidden_in(&self, text: &str) -> String {
-        self.value.to_str().map(|key| text.replace(key, "(the API key)")).unwrap_or_default()
+    /// What can be shown of a body: it has the key nowhere, nor the beginning of the key at its end where it `is_cut` there.
+    pub(super) fn hidden_in(&self, body: &[u8], is_cut: bool) -> Vec<u8> {
+        let key = self.value.as_bytes();
+        let (mut shown, mut rest) = (Vec::with_capacity(body.len()), body);
+        while let Some((before, found)) =
+            rest.windows(key.len()).position(|text| text == key).and_then(|at| rest.split_at_checked(at))
+        {
+            shown.extend_from_slice(before);
+            shown.extend_from_slice(b"(the API key)");
+            rest = found.get(key.len()..).unwrap_or_default();
+        }
+        let parts = (1..key.len()).rev().filter_map(|len| key.get(..len)).filter(|_| is_cut);
+        let rest = parts.into_iter().find_map(|part| rest.strip_suffix(part)).unwrap_or(rest);
+        shown.extend_from_slice(rest);
+        shown
     }
 }
 
@@ -79,7 +91,22 @@ mod tests {
         for text in ["", " ", "a\nb", "two words", "nul\0"] {
             assert!(ApiKey::new(text).is_none(), "{text:?}");
         }
-        assert_eq!(ApiKey::new("hush").unwrap().hidden_in("it is hush"), "it is (the API key)");
+    }
+
+    #[test]
+    fn neither_a_key_nor_the_beginning_of_one_that_is_cut_can_be_read() {
+        let key = ApiKey::new("hush").unwrap();
+        let shown = |body: &str, is_cut| String::from_utf8(key.hidden_in(body.as_bytes(), is_cut)).unwrap();
+        assert_eq!(shown("hushhush, it is hush", false), "(the API key)(the API key), it is (the API key)");
+        for cut in ["it is h", "it is hu", "it is hus"] {
+            assert_eq!(shown(cut, true), "it is ");
+            assert_eq!(shown(cut, false), cut, "all of it is here, and has no key");
+        }
+        assert_eq!(shown("hu", true), "");
+        assert_eq!(
+            ApiKey::new("sch\u{fc}ssel").unwrap().hidden_in("ein sch\u{fc}ssel".as_bytes(), false),
+            b"ein (the API key)"
+        );
     }
 
     #[test]

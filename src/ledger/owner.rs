@@ -1,7 +1,7 @@
 //! The thread that owns the files: it takes what has come in, writes it as one group, syncs, and answers.
 
 use super::{
-    Accepted, Batch, Choice, FileError, OpenError, Options, Reruns, Sealed, Standing, Unavailable,
+    Accepted, Batch, Choice, FileError, OpenError, Options, Overview, Reruns, Sealed, Standing, Unavailable,
     cache::WorkflowCache,
     count::SeriesFile,
     disk::Storage,
@@ -11,21 +11,30 @@ use super::{
     record::Record,
     recover::{self, Recovered},
     state::State,
+    weight::Weight,
 };
 use crate::{
     event::RunKey,
     explain::explain,
     metrics::{Run, SeriesCount},
+    vitals::Vitals,
 };
 use std::{
     collections::{HashMap, HashSet},
     io,
     sync::{Arc, mpsc},
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, oneshot};
 
 /// A group is written when it has grown to this, though more may be waiting.
 const GROUP_MAX_BYTES: usize = 1 << 20;
+
+/// A journal that failed is not made anew more often, however often somebody asks whether it can be.
+const READY_EVERY: Duration = Duration::from_secs(1);
+
+/// What a run takes in the journal, roughly.
+const RUN_BYTES: usize = 1 << 10;
 
 type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 
@@ -39,6 +48,8 @@ pub(crate) enum Command {
     Mark { keys: Vec<RunKey>, reply: Reply<()> },
     LogPayload { line: String, reply: Reply<()> },
     Standing { reply: Reply<Standing> },
+    Overview { reply: Reply<Overview> },
+    Ready { reply: Reply<()> },
     CountSeries { now: i64, reply: Reply<SeriesCount> },
 }
 
@@ -61,10 +72,12 @@ struct Group {
     attempts: HashMap<u64, usize>,
     /// Whether it changes the batch or what is in it; such a group is written before the next change.
     changes_batch: bool,
+    weight: Weight,
 }
 
 impl Group {
     fn add(&mut self, record: Record, line: &[u8], waiting: Waiting) {
+        self.weight.count(&record, line.len());
         self.lines.extend_from_slice(line);
         self.records.push(record);
         self.waiting.push(waiting);
@@ -95,22 +108,25 @@ pub(crate) struct Owner {
     is_last_batch_bare: bool,
     /// The last second that delivery told, by Datadog's clock.
     now: Option<i64>,
-    /// How many runs the journal holds, settled ones with them.
-    journaled: usize,
+    /// What the journal holds, settled runs with the others.
+    weight: Weight,
     news: Arc<Notify>,
     storage: Arc<dyn Storage>,
     lock: Lock,
     /// Who has taken the directory from us.
     lost: Option<String>,
+    vitals: Arc<Vitals>,
+    /// When a journal was last made anew for somebody who asked, in vain, and why.
+    unready: Option<(Instant, Unavailable)>,
 }
 
 impl Owner {
     pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
-        let Options { files, reruns, lock_patience, birth, compact_at_bytes, max_journal_bytes, max_series, storage } =
-            options;
+        let Options { files, reruns, lock_patience, birth, .. } = options;
+        let Options { compact_at_bytes, max_journal_bytes, max_series, storage, vitals, .. } = options;
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
         let lock = Lock::take(storage.as_ref(), &files.lock, lock_patience)?;
-        let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
+        let Recovered { state, journal, cache, weight, is_last_batch_bare, must_rewrite } =
             recover::recover(&storage, &files, birth)?;
         let mut owner = Self {
             state,
@@ -125,11 +141,13 @@ impl Owner {
             is_full: false,
             is_last_batch_bare,
             now: None,
-            journaled,
+            weight,
             news,
             storage,
             lock,
             lost: None,
+            vitals,
+            unready: None,
         };
         if must_rewrite {
             owner.rewrite_journal().map_err(|source| FileError::io(&files.journal, source))?;
@@ -139,6 +157,29 @@ impl Owner {
 
     pub(crate) fn standing(&self) -> Standing {
         Standing { known: self.cache.len(), pending: self.state.pending_len() }
+    }
+
+    fn overview(&self) -> Overview {
+        let oldest_end = self.state.pending_runs().map(|run| run.end).min();
+        Overview { standing: self.standing(), oldest_end, capped: self.series.capped() }
+    }
+
+    fn ready(&mut self) -> Result<(), Unavailable> {
+        if let Some(lost) = &self.lost {
+            return Err(Unavailable(lost.clone()));
+        }
+        if self.journal.is_usable() {
+            self.unready = None;
+            return if self.is_full { self.find_room(RUN_BYTES, &Group::default()) } else { Ok(()) };
+        }
+        if let Some((at, why)) = &self.unready
+            && at.elapsed() < READY_EVERY
+        {
+            return Err(why.clone());
+        }
+        let made = self.take_new_journal().map_err(|error| cannot_write(&error));
+        self.unready = made.clone().err().map(|why| (Instant::now(), why));
+        made
     }
 
     pub(crate) fn open_batch(&self) -> Option<Batch> {
@@ -194,6 +235,8 @@ impl Owner {
                 answer(reply, logged.map_err(|error| unavailable(&self.payloads, &error)));
             }
             Command::Standing { reply } => answer(reply, Ok(self.standing())),
+            Command::Overview { reply } => answer(reply, Ok(self.overview())),
+            Command::Ready { reply } => answer(reply, self.ready()),
             Command::CountSeries { now, reply } => answer(reply, Ok(self.series.turn(self.storage.as_ref(), now))),
         }
     }
@@ -227,7 +270,8 @@ impl Owner {
         let has_room = |journal: &Journal, max_bytes: u64| journal.len() + bytes <= max_bytes;
         let pending = self.state.pending_len();
         // Each time costs as much as all that is pending takes.
-        let is_worth_it = pending == 0 || pending * 4 <= self.journaled * 3;
+        let settled_bytes = self.weight.settled_bytes(pending, self.journal.len());
+        let is_worth_it = pending == 0 || settled_bytes * 4 >= self.journal.len();
         if !has_room(&self.journal, self.max_journal_bytes)
             && is_worth_it
             && self.journal.len() * 2 > self.max_journal_bytes
@@ -280,13 +324,13 @@ impl Owner {
         if group.records.is_empty() {
             return;
         }
-        let written = self.write(&group.lines);
+        let begun = Instant::now();
+        let written = self.write(&group.lines).map_err(|error| cannot_write(&error));
+        self.vitals.synced(group.keys.len(), begun.elapsed());
         if let Err(error) = &written {
-            log::error!("the journal cannot be written: {error}");
-        }
-        let written = written.map_err(|error| Unavailable(format!("the journal cannot be written: {error}")));
-        if written.is_ok() {
-            self.journaled += group.keys.len();
+            log::error!("{error}");
+        } else {
+            self.weight.add(&group.weight);
             self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
             recover::apply(&mut self.state, group.records);
             if !group.keys.is_empty() {
@@ -298,7 +342,9 @@ impl Owner {
                 Waiting::Accept(reply, accepted) => answer(reply, written.clone().map(|()| accepted)),
                 Waiting::Change(reply) => answer(reply, written.clone()),
                 Waiting::Seal(reply) => {
-                    let batch = self.open_batch().map_or(Sealed::Nothing, Sealed::Batch);
+                    let batch = self.open_batch();
+                    self.vitals.restamp(batch.as_ref().map_or(0, Batch::restamped));
+                    let batch = batch.map_or(Sealed::Nothing, Sealed::Batch);
                     answer(reply, written.clone().map(|()| batch));
                 }
             }
@@ -328,25 +374,29 @@ impl Owner {
         let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
         self.journal.rewrite(&lines)?;
         self.state.forget_old(self.now);
-        self.journaled = self.state.pending_len();
+        self.weight = Weight::of(&records, &lines);
+        // A settled run in a slot that is sent whole is needed too.
+        self.weight.keep_all(self.state.pending_len(), self.journal.len());
         self.is_last_batch_bare = self.state.batch().is_some();
         Ok(())
     }
 
-    /// Compacts a journal that is large and mostly settled.
+    /// Compacts a journal that is large and of which more than half is no longer needed: settled runs, and what was said of
+    /// batches.
     fn compact_if_due(&mut self) {
-        let is_mostly_settled = self.state.pending_len() * 2 < self.journaled;
-        if self.journal.len() > self.compact_at_bytes && is_mostly_settled {
+        let (pending, bytes) = (self.state.pending_len(), self.journal.len());
+        if bytes > self.compact_at_bytes && self.weight.is_mostly_settled(pending, bytes) {
             self.compact();
         }
     }
 
     /// A failure is no loss: the next group meets it.
     fn compact(&mut self) {
+        let (pending, bytes) = (self.state.pending_len(), self.journal.len());
         if let Err(error) = self.rewrite_journal() {
             log::error!("the journal cannot be compacted: {error}");
             // Not again before as much has come in: the journal as it is does its work.
-            self.journaled = self.state.pending_len();
+            self.weight.keep_all(pending, bytes);
         }
     }
 
@@ -381,6 +431,10 @@ impl Owner {
         }
         kept.map_err(|error| io::Error::other(explain(&error)))
     }
+}
+
+fn cannot_write(error: &io::Error) -> Unavailable {
+    Unavailable(format!("the journal cannot be written: {error}"))
 }
 
 fn unavailable(lines: &Lines, error: &io::Error) -> Unavailable {

@@ -30,6 +30,14 @@ pub struct Batch {
     pub slots: Vec<Slot>,
 }
 
+impl Batch {
+    /// How many of its runs have another second than their end.
+    pub(super) fn restamped(&self) -> usize {
+        let moved = |slot: &Slot| slot.runs.iter().filter(|run| run.end != slot.second).count();
+        self.slots.iter().map(moved).sum()
+    }
+}
+
 /// A sealed batch as the journal names it: its keys, and how many keys the cache held before it.
 #[derive(Debug)]
 pub(super) struct SealedKeys {

@@ -3,6 +3,8 @@ use crate::metrics::TagSet;
 use std::{fs, num::NonZeroU32};
 use tempfile::TempDir;
 
+mod compaction;
+
 const NOW: i64 = 1_796_000_000;
 const LIMIT: usize = 500_000;
 
@@ -330,32 +332,6 @@ async fn a_journal_at_its_limit_takes_no_new_run_until_settled_ones_have_made_ro
     assert_eq!(tenant.accept("1").await, Accepted::Duplicate);
     let tenant = crash(&house).open();
     assert_eq!(tenant.standing, Standing { known: accepted.len(), pending: 1 });
-}
-
-#[actix_web::test]
-async fn compaction_drops_settled_runs_and_keeps_everything_else() {
-    let mut house = House::new();
-    house.compact_at_bytes = 4_000;
-    let tenant = house.open();
-    tenant.accept("1").await;
-    tenant.send_all(NOW).await;
-    let mut id = 1;
-    let mut largest = 0;
-    while id < 60 {
-        id += 1;
-        tenant.accept(&id.to_string()).await;
-        tenant.send_all(NOW + id).await;
-        largest = largest.max(house.journal().len());
-    }
-    assert!(house.journal().len() < 4_500 && largest > 3_000, "{} {largest}", house.journal().len());
-    tenant.accept("1000").await;
-    tenant.accept("1001").await;
-    let house = crash(&house);
-    let tenant = house.open();
-    assert_eq!(tenant.standing, Standing { known: 60, pending: 2 });
-    // The last used second is remembered over compaction: the next one is after it.
-    let batch = tenant.seal(NOW + 61).await;
-    assert!(batch.slots.iter().all(|slot| slot.second > NOW - 5 + 59), "{:?}", shape(&batch));
 }
 
 #[actix_web::test]

@@ -79,14 +79,10 @@ impl Tagging {
     /// The run that is counted: its tags, and an end that is `accepted_at` (seconds) where GitHub told none.
     #[must_use]
     pub fn run(&self, completed: &CompletedRun, accepted_at: i64) -> Run {
-        let duration_ms = completed.ended_at.zip(completed.started_at).map(|(end, start)| {
-            let lasted = end.as_millisecond() - start.as_millisecond();
-            u64::try_from(lasted).unwrap_or(0)
-        });
         Run {
             key: completed.key,
             end: completed.ended_at.map_or(accepted_at, jiff::Timestamp::as_second),
-            duration_ms,
+            duration_ms: completed.duration_ms(),
             tag_set: Arc::new(TagSet { prefix: self.prefix.clone(), tags: self.tags(completed) }),
         }
     }

@@ -38,6 +38,7 @@ pub(crate) fn completed() -> CompletedRun {
         triggering_actor: text("linus"),
         started_at: "2026-03-02T17:13:06Z".parse().ok(),
         ended_at: "2026-03-02T17:14:07Z".parse().ok(),
+        url: text("https://github.com/acme/widgets/actions/runs/30433642"),
     }
 }
 

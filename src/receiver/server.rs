@@ -4,7 +4,7 @@
 //! behind any other answer is not looked at. So a stranger has one head, one body and one answer, each with a limit on its
 //! time, and cannot make answers pile up that it does not read.
 
-use super::{Receiver, STOP_TIMEOUT, tls::Tls};
+use super::{Receiver, tls::Tls};
 use actix_http::{
     HttpService, Request, Response,
     h1::{ExpectHandler, H1Service, UpgradeHandler},
@@ -54,7 +54,7 @@ pub(super) fn serve(receiver: Arc<Receiver>, tls: Option<&Tls>, listener: TcpLis
     let workers = processors.min(WORKERS_MAX).min(limits.max_connections);
     let connections = limits.max_connections / workers;
     let builder = ServerBuilder::new().workers(workers).max_concurrent_connections(connections);
-    let builder = builder.disable_signals().shutdown_timeout(STOP_TIMEOUT.as_secs());
+    let builder = builder.disable_signals().shutdown_timeout(limits.stop_timeout.as_secs());
     let stopping = builder.graceful_shutdown_signal();
     let builder = match tls {
         None => builder.listen("webhook", listener, move || http(&receiver, &stopping).tcp())?,

@@ -15,7 +15,9 @@
 mod github;
 mod harness;
 mod intake;
+mod logged;
 
+mod admin;
 mod answers;
 mod commands;
 mod cost;
@@ -25,4 +27,6 @@ mod exactly_once;
 mod faults;
 mod hostile;
 mod kills;
+mod logs;
 mod plan;
+mod shutdown;

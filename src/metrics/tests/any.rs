@@ -54,6 +54,7 @@ prop_compose! {
             on_default_branch: is_default && branch.is_some(),
             workflow, workflow_path, event, branch, conclusion,
             sender_type, sender, actor, triggering_actor, started_at, ended_at,
+            url: None,
         }
     }
 }

@@ -7,13 +7,19 @@ use crate::{
     harness::{SECRET, Service, Start},
 };
 use fastrand::Rng;
-use std::{collections::BTreeMap, fs, io::Write, net::Shutdown, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    net::Shutdown,
+    sync::{Mutex, PoisonError},
+};
 
 const REQUESTS: usize = 2_000;
 const CLIENTS: usize = 8;
 
 /// Large bodies that are sent before all else: what they took stays with the allocator for a while.
-const WARM_UP: usize = 4 * CLIENTS;
+const WARM_UP: usize = CLIENTS;
 
 /// How much more memory the service may have after all than after the first tenth, in KiB: as much as bodies may take that are
 /// not verified.
@@ -172,14 +178,17 @@ pub(super) fn resident_kib(service: &Service) -> u64 {
 
 /// Sends requests of kinds that `is_wanted`; what was answered how often.
 fn send(service: &Service, requests: usize, rng: &mut Rng, is_wanted: fn(Kind) -> bool) -> BTreeMap<u16, usize> {
-    let answers = Mutex::new(BTreeMap::new());
+    let (answers, turn) = (Mutex::new(BTreeMap::new()), Mutex::new(()));
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
-            let (answers, mut rng) = (&answers, rng.fork());
+            let (answers, turn, mut rng) = (&answers, &turn, rng.fork());
             scope.spawn(move || {
                 let kinds = std::iter::repeat_with(|| Kind::any(&mut rng)).filter(|kind| is_wanted(*kind));
                 let kinds: Vec<Kind> = kinds.take(requests.div_ceil(CLIENTS)).collect();
                 for kind in kinds {
+                    // One at a time, for which there is room in every budget.
+                    let _turn =
+                        matches!(kind, Kind::SizeBomb(_)).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
                     let mut stream = connect(service.address);
                     let bytes = kind.request(&mut rng);
                     let (first, rest) = bytes.split_at(rng.usize(0..=bytes.len()));

@@ -1,9 +1,11 @@
 //! How many deliveries came in, by what became of them.
 
+use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of a request to the webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// A new run, on disk.
     Accepted,
@@ -19,11 +21,31 @@ pub enum Outcome {
     Unavailable,
 }
 
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::Duplicate, Self::Ignored, Self::NotSigned, Self::Malformed, Self::Unavailable];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+            Self::NotSigned => "not_signed",
+            Self::Malformed => "malformed",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// Counters since the start of the process.
 #[derive(Debug, Default)]
-pub struct Counts([AtomicU64; 6]);
+pub struct Counts([AtomicU64; Outcome::ALL.len()]);
 
 impl Counts {
+    /// Counts one more.
     pub(super) fn count(&self, outcome: Outcome) {
         if let Some(counter) = self.0.get(outcome as usize) {
             counter.fetch_add(1, Ordering::Relaxed);

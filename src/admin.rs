@@ -1,0 +1,175 @@
+//! The admin listener: whether the service is alive, ready and well, for orchestrators, Prometheus and people.
+//!
+//! Invariant: it only looks. Ready means able to journal; trouble with Datadog shows as degraded and never makes it unready.
+//! No answer holds a secret, and all show the same facts.
+
+mod exposition;
+mod facts;
+mod health;
+
+use crate::{
+    ledger::{Files, Ledger},
+    metrics::SeriesCount,
+};
+use actix_web::{
+    App, HttpResponse, HttpServer,
+    dev::Server,
+    http::header,
+    middleware::DefaultHeaders,
+    web::{self, Data},
+};
+use jiff::Timestamp;
+use serde_json::json;
+use std::{
+    io,
+    net::TcpListener,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+pub use exposition::{Kind, METRICS, Metric};
+pub use facts::{Facts, FileSize, Pending, Runs};
+pub use health::{Reason, Trouble};
+
+/// How long the ledger may take to say whether it can write.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What does not change while the service runs.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Where pushes go; `None` for a dry run.
+    pub target: Option<String>,
+    /// The limit on distinct series in 30 days.
+    pub max_series: usize,
+    /// The files.
+    pub files: Files,
+    /// When the service started.
+    pub started_at: Timestamp,
+}
+
+/// What every request needs.
+#[derive(Debug)]
+pub struct Admin {
+    about: About,
+    ledger: Ledger,
+    is_stopping: AtomicBool,
+}
+
+impl Admin {
+    /// What looks at this ledger, and at what is noticed there.
+    #[must_use]
+    pub const fn new(about: About, ledger: Ledger) -> Self {
+        Self { about, ledger, is_stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on it is not ready.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves on a bound listener until stopped through the server's handle.
+    ///
+    /// # Errors
+    /// The listener cannot be used.
+    pub fn serve(admin: Data<Self>, listener: TcpListener) -> io::Result<Server> {
+        let server = HttpServer::new(move || {
+            // What is shown is true for a moment only.
+            let headers = DefaultHeaders::new()
+                .add((header::CACHE_CONTROL, "no-store"))
+                .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
+            App::new()
+                .wrap(headers)
+                .app_data(Data::clone(&admin))
+                .service(resource("/healthz", web::get().to(alive), web::head().to(alive)))
+                .service(resource("/readyz", web::get().to(ready), web::head().to(ready)))
+                .service(resource("/status.json", web::get().to(status), web::head().to(status)))
+                .service(resource("/metrics", web::get().to(metrics), web::head().to(metrics)))
+                .default_service(web::to(not_found))
+        });
+        Ok(server.workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run())
+    }
+
+    /// Why no run can be recorded now, if none can.
+    async fn unready(&self) -> Option<String> {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Some("the service is stopping".to_owned());
+        }
+        match tokio::time::timeout(LEDGER_TIMEOUT, self.ledger.ready()).await {
+            Ok(ready) => ready.err().map(|error| error.to_string()),
+            Err(_) => Some(format!("the disk has not answered for {} s", LEDGER_TIMEOUT.as_secs())),
+        }
+    }
+
+    /// All there is to tell, as of now.
+    async fn facts(&self) -> Facts {
+        let now = Timestamp::now();
+        let unready = self.unready().await;
+        let asked = async {
+            let overview = self.ledger.overview().await.ok()?;
+            let series = self.ledger.count_series(now.as_second()).await.ok()?;
+            Some((overview, series))
+        };
+        let ledger = tokio::time::timeout(LEDGER_TIMEOUT, asked).await.ok().flatten();
+        Facts::new(&self.about, self.ledger.vitals(), now, unready, ledger)
+    }
+}
+
+fn resource(path: &str, get: actix_web::Route, head: actix_web::Route) -> actix_web::Resource {
+    web::resource(path).route(get).route(head).default_service(web::to(wrong_method))
+}
+
+async fn wrong_method() -> HttpResponse {
+    HttpResponse::MethodNotAllowed()
+        .insert_header((header::ALLOW, "GET, HEAD"))
+        .json(json!({"error": "method not allowed"}))
+}
+
+async fn not_found() -> HttpResponse {
+    HttpResponse::NotFound().json(json!({"error": "not found"}))
+}
+
+async fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+async fn ready(admin: Data<Admin>) -> HttpResponse {
+    match admin.unready().await {
+        None => HttpResponse::Ok().json(json!({"status": "ready"})),
+        Some(reason) => HttpResponse::ServiceUnavailable().json(json!({"status": "unready", "reason": reason})),
+    }
+}
+
+async fn status(admin: Data<Admin>) -> HttpResponse {
+    HttpResponse::Ok().json(admin.facts().await)
+}
+
+async fn metrics(admin: Data<Admin>) -> HttpResponse {
+    let facts = admin.facts().await;
+    match exposition::text(&facts, admin.ledger.vitals()) {
+        Ok(text) => HttpResponse::Ok().content_type(prometheus::TEXT_FORMAT).body(text),
+        Err(error) => HttpResponse::InternalServerError().json(json!({"error": error.to_string()})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Mode, Opened, Options, Reruns};
+
+    #[actix_web::test]
+    async fn a_service_that_is_stopping_is_not_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path(), Mode::DryRun);
+        let started_at = Timestamp::now();
+        let about = About { target: None, max_series: 1, files: files.clone(), started_at };
+        let Opened { ledger, owner, .. } =
+            Ledger::open(Options::new(files, Reruns::Push, started_at.as_second())).unwrap();
+        let admin = Admin::new(about, ledger);
+        assert_eq!(admin.unready().await, None);
+        admin.stop();
+        assert_eq!(admin.unready().await.as_deref(), Some("the service is stopping"));
+        assert!(!admin.facts().await.ready);
+        drop(admin);
+        owner.join().unwrap();
+    }
+}

@@ -1,0 +1,200 @@
+//! What there is to tell, as of one moment: the one source of the page, of `/status.json` and of `/metrics`.
+
+use super::{
+    About, SeriesCount,
+    health::{self, Trouble},
+};
+use crate::{
+    ledger::Overview,
+    vitals::{Answered, Delivered, Outcome, Span, Vitals},
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Runs that are accepted and not settled.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pending {
+    /// How many.
+    pub runs: usize,
+    /// How long ago the oldest of them ended, in seconds.
+    pub oldest_age_seconds: Option<i64>,
+}
+
+/// A file, and how large it is.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileSize {
+    /// What it is: `journal`, `cache`, `rejected`, `payloads` or `series`.
+    pub kind: &'static str,
+    /// Its path.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What has come of the runs since the start.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Runs {
+    /// Taken by Datadog, or logged by a dry run.
+    pub pushed: u64,
+    /// Pushed at another second than their end.
+    pub restamped: u64,
+    /// Pushed again although an earlier try may have been taken.
+    pub in_doubt: u64,
+    /// Refused for good.
+    pub rejected: u64,
+}
+
+/// All of it. `null` is what is not known. Counters are since the start.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// The version of runhound.
+    pub version: &'static str,
+    /// `live` or `dry_run`.
+    pub mode: &'static str,
+    /// Where pushes go.
+    pub target: Option<String>,
+    /// As of when all this is.
+    pub now: Timestamp,
+    /// When the service started.
+    pub started_at: Timestamp,
+    /// Whether a run could be recorded now.
+    pub ready: bool,
+    /// Why not.
+    pub unready_reason: Option<String>,
+    /// Whether something is the matter.
+    pub degraded: bool,
+    /// What, the most pressing first.
+    pub troubles: Vec<Trouble>,
+    /// Requests to the webhook, by what became of them.
+    pub deliveries: BTreeMap<&'static str, u64>,
+    /// When the last signed delivery came, of the kinds that are in `recent`.
+    pub last_delivery_at: Option<Timestamp>,
+    /// When a run was last accepted.
+    pub last_accepted_at: Option<Timestamp>,
+    /// What waits.
+    pub pending: Option<Pending>,
+    /// IDs of runs sent, in the cache.
+    pub known_ids: Option<usize>,
+    /// What has come of the runs.
+    pub runs: Runs,
+    /// Pushes by verdict.
+    pub pushes: BTreeMap<&'static str, u64>,
+    /// Points that were taken.
+    pub points: u64,
+    /// When a push was last taken.
+    pub last_push_at: Option<Timestamp>,
+    /// Since when no request to Datadog has been answered as it should be.
+    pub failing_since: Option<Timestamp>,
+    /// Why nothing can be recorded of what was pushed.
+    pub blocked: Option<String>,
+    /// When a run was last found to be in doubt.
+    pub in_doubt_at: Option<Timestamp>,
+    /// When a run was last rejected.
+    pub rejected_at: Option<Timestamp>,
+    /// How far Datadog's clock is ahead of ours.
+    pub clock_apart_seconds: Option<i64>,
+    /// Distinct series (custom metrics).
+    pub series: Option<SeriesCount>,
+    /// The limit on them.
+    pub max_series: usize,
+    /// Tags whose new values are sent as `other`.
+    pub capped_tags: Vec<&'static str>,
+    /// The files, and how large they are.
+    pub files: Vec<FileSize>,
+    /// Datadog's last answers, the latest first.
+    pub answers: Vec<Answered>,
+    /// The last deliveries, the latest first.
+    pub recent: Vec<Delivered>,
+    /// Runs and durations of the last day, a quarter of an hour each, oldest first.
+    pub history: Vec<Span>,
+}
+
+impl Facts {
+    /// What is known at `now`. `ledger` is what the ledger said, if it answered.
+    pub(super) fn new(
+        about: &About,
+        vitals: &Vitals,
+        now: Timestamp,
+        unready_reason: Option<String>,
+        ledger: Option<(Overview, SeriesCount)>,
+    ) -> Self {
+        let notes = vitals.notes();
+        let (overview, series) = ledger.unzip();
+        let age = |end: i64| (now.as_second() - end).max(0);
+        let files = about.files.sizes().into_iter();
+        let files =
+            files.map(|(kind, path, bytes)| FileSize { kind, path: path.display().to_string(), bytes }).collect();
+        let mut facts = Self {
+            version: env!("CARGO_PKG_VERSION"),
+            mode: if about.target.is_some() { "live" } else { "dry_run" },
+            target: about.target.clone(),
+            now,
+            started_at: about.started_at,
+            ready: unready_reason.is_none(),
+            unready_reason,
+            degraded: false,
+            troubles: Vec::new(),
+            deliveries: Outcome::ALL.map(|outcome| (outcome.name(), vitals.counts().of(outcome))).into(),
+            last_delivery_at: notes.deliveries.front().map(|delivered| delivered.at),
+            last_accepted_at: notes.accepted_at,
+            pending: overview.as_ref().map(|overview| Pending {
+                runs: overview.standing.pending,
+                oldest_age_seconds: overview.oldest_end.map(age),
+            }),
+            known_ids: overview.as_ref().map(|overview| overview.standing.known),
+            runs: Runs {
+                pushed: notes.totals.pushed,
+                restamped: vitals.restamped(),
+                in_doubt: notes.totals.in_doubt,
+                rejected: notes.totals.rejected,
+            },
+            pushes: notes.pushes.iter().copied().collect(),
+            points: notes.points,
+            last_push_at: notes.taken_at,
+            failing_since: notes.failing_since,
+            blocked: notes.blocked.clone(),
+            in_doubt_at: notes.in_doubt_at,
+            rejected_at: notes.rejected_at,
+            clock_apart_seconds: notes.clock_apart_s,
+            series,
+            max_series: about.max_series,
+            capped_tags: overview.map(|overview| overview.capped).unwrap_or_default(),
+            files,
+            history: notes.history(now),
+            answers: notes.answers.into(),
+            recent: notes.deliveries.into(),
+        };
+        facts.troubles = health::troubles(&facts);
+        facts.degraded = !facts.troubles.is_empty();
+        facts
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ledger::{Files, Mode, Standing};
+
+    /// A live service at its start, with which nothing is the matter.
+    pub(in crate::admin) fn facts() -> Facts {
+        let files = Files::new(std::path::Path::new("/nowhere"), Mode::Live);
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let about =
+            About { target: Some("https://api.datadoghq.eu".to_owned()), max_series: 5000, files, started_at: now };
+        let standing = Standing { known: 0, pending: 0 };
+        let overview = Overview { standing, oldest_end: None, capped: Vec::new() };
+        let series = SeriesCount { last_hour: 0, last_30_days: 0 };
+        Facts::new(&about, &Vitals::default(), now, None, Some((overview, series)))
+    }
+
+    #[test]
+    fn without_an_answer_of_the_ledger_what_it_knows_is_not_known() {
+        let files = Files::new(std::path::Path::new("/nowhere"), Mode::DryRun);
+        let now = Timestamp::UNIX_EPOCH;
+        let about = About { target: None, max_series: 1, files, started_at: now };
+        let facts = Facts::new(&about, &Vitals::default(), now, Some("the disk is silent".to_owned()), None);
+        assert_eq!((facts.mode, facts.ready), ("dry_run", false));
+        assert!(facts.pending.is_none() && facts.series.is_none() && facts.known_ids.is_none());
+    }
+}

@@ -1,0 +1,383 @@
+//! What the service notices of itself while it works: counters, latencies, the last deliveries and answers.
+//!
+//! Invariant: nothing here decides anything, and nobody waits here. What is kept has a bound, the length of a text too. All
+//! of it is since the start of the process.
+
+mod counts;
+mod history;
+
+use crate::{delivery::Totals, explain};
+use jiff::Timestamp;
+use prometheus::{Histogram, HistogramOpts};
+use serde::Serialize;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+pub use counts::{Counts, Outcome};
+use history::History;
+pub use history::Span;
+
+/// How many deliveries are remembered.
+pub const DELIVERIES_KEPT: usize = 100;
+
+/// How many answers of Datadog are remembered.
+const ANSWERS_KEPT: usize = 20;
+
+/// The longest text from outside that is kept, in characters.
+const TEXT_MAX_CHARS: usize = 200;
+
+/// A signed delivery, and what became of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Delivered {
+    /// When it was answered.
+    pub at: Timestamp,
+    /// `X-GitHub-Delivery`.
+    pub guid: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, where it was not accepted.
+    pub reason: Option<String>,
+    /// `owner/name`.
+    pub repository: Option<String>,
+    /// The workflow's name.
+    pub workflow: Option<String>,
+    /// GitHub's word for how the run ended.
+    pub conclusion: Option<String>,
+    /// How long the run took, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// The run's key.
+    pub run: Option<String>,
+    /// The run's page, an `https` or `http` URL.
+    pub url: Option<String>,
+}
+
+impl Delivered {
+    /// A delivery of which nothing is known but when it came.
+    pub(crate) const fn at(at: Timestamp) -> Self {
+        Self {
+            at,
+            guid: None,
+            outcome: Outcome::Ignored,
+            reason: None,
+            repository: None,
+            workflow: None,
+            conclusion: None,
+            duration_ms: None,
+            run: None,
+            url: None,
+        }
+    }
+}
+
+/// An answer of Datadog, or that there was none.
+#[derive(Debug, Clone, Serialize)]
+pub struct Answered {
+    /// When it came.
+    pub at: Timestamp,
+    /// `series` for a push, `validate` for a question about the time.
+    pub request: &'static str,
+    /// What it means.
+    pub verdict: &'static str,
+    /// Its status; `None` where there was no answer.
+    pub status: Option<u16>,
+    /// Its beginning, or why there was none.
+    pub text: String,
+    /// How many runs were pushed.
+    pub runs: usize,
+    /// How many points were pushed.
+    pub points: usize,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What has been noticed up to now.
+#[derive(Debug, Clone, Default)]
+pub struct Notes {
+    /// The last deliveries, the latest first.
+    pub deliveries: VecDeque<Delivered>,
+    /// When a delivery was last accepted.
+    pub accepted_at: Option<Timestamp>,
+    /// Datadog's last answers, the latest first.
+    pub answers: VecDeque<Answered>,
+    /// How many pushes there were of each verdict.
+    pub pushes: Vec<(&'static str, u64)>,
+    /// When a push was last taken.
+    pub taken_at: Option<Timestamp>,
+    /// Since when no request has been taken or answered as it should be.
+    pub failing_since: Option<Timestamp>,
+    /// Points that were taken.
+    pub points: u64,
+    /// How far Datadog's clock is ahead of ours, in seconds.
+    pub clock_apart_s: Option<i64>,
+    /// What has come of the runs.
+    pub totals: Totals,
+    /// When a run was last found to be in doubt.
+    pub in_doubt_at: Option<Timestamp>,
+    /// When a run was last rejected.
+    pub rejected_at: Option<Timestamp>,
+    /// Why nothing can be recorded of what was pushed.
+    pub blocked: Option<String>,
+    history: History,
+}
+
+impl Notes {
+    /// Runs and durations of the last day, oldest first.
+    #[must_use]
+    pub fn history(&self, now: Timestamp) -> Vec<Span> {
+        self.history.spans(now)
+    }
+}
+
+/// What the rooms notice, for whoever asks.
+#[derive(Debug)]
+pub struct Vitals {
+    counts: Counts,
+    restamped: AtomicU64,
+    accept_seconds: Histogram,
+    push_seconds: Histogram,
+    group_runs: Histogram,
+    sync_seconds: Histogram,
+    notes: Mutex<Notes>,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        // From a fraction of a fast disk's sync up to GitHub's patience.
+        let quick =
+            [0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+        let slow = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
+        let sizes = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+        let accept = "From the head of a delivery to its answer, for runs that were accepted";
+        Self {
+            counts: Counts::default(),
+            restamped: AtomicU64::new(0),
+            accept_seconds: histogram("runhound_accept_duration_seconds", accept, &quick),
+            push_seconds: histogram("runhound_push_duration_seconds", "From a push to Datadog's answer", &slow),
+            group_runs: histogram("runhound_journal_group_runs", "Runs that shared one sync of the journal", &sizes),
+            sync_seconds: histogram(
+                "runhound_journal_sync_duration_seconds",
+                "A write and sync of the journal",
+                &quick,
+            ),
+            notes: Mutex::default(),
+        }
+    }
+}
+
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    match Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())) {
+        Ok(histogram) => histogram,
+        Err(error) => unreachable!("name and buckets are well-formed: {error}"),
+    }
+}
+
+impl Vitals {
+    /// Deliveries by what became of them.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Runs whose points have another second than their end.
+    #[must_use]
+    pub fn restamped(&self) -> u64 {
+        self.restamped.load(Ordering::Relaxed)
+    }
+
+    /// The distributions: latencies and sizes.
+    #[must_use]
+    pub fn histograms(&self) -> [&Histogram; 4] {
+        [&self.accept_seconds, &self.group_runs, &self.sync_seconds, &self.push_seconds]
+    }
+
+    /// A copy of what has been noticed up to now.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        self.note().clone()
+    }
+
+    fn note(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request to the webhook was answered.
+    pub(crate) fn answered(&self, outcome: Outcome, took: Duration) {
+        self.counts.count(outcome);
+        if outcome == Outcome::Accepted {
+            self.accept_seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A signed delivery was understood.
+    pub(crate) fn delivered(&self, mut delivered: Delivered) {
+        let texts = [
+            &mut delivered.guid,
+            &mut delivered.reason,
+            &mut delivered.repository,
+            &mut delivered.workflow,
+            &mut delivered.conclusion,
+        ];
+        for text in texts.into_iter().flatten() {
+            *text = explain::cut(text, TEXT_MAX_CHARS).to_owned();
+        }
+        // A page that is cut is another page.
+        delivered.url = delivered.url.filter(|url| url.len() <= TEXT_MAX_CHARS);
+        let mut notes = self.note();
+        if delivered.outcome == Outcome::Accepted {
+            notes.accepted_at = Some(delivered.at);
+            notes.history.add(delivered.at, delivered.conclusion.as_deref(), delivered.duration_ms);
+        }
+        keep(&mut notes.deliveries, delivered, DELIVERIES_KEPT);
+    }
+
+    /// Datadog has answered, or has not.
+    pub(crate) fn datadog(&self, mut answered: Answered, is_fine: bool) {
+        answered.text = explain::cut(&answered.text, TEXT_MAX_CHARS).to_owned();
+        let mut notes = self.note();
+        if answered.request == "series" {
+            self.push_seconds.observe(Duration::from_millis(answered.took_ms).as_secs_f64());
+            match notes.pushes.iter_mut().find(|(verdict, _)| *verdict == answered.verdict) {
+                Some((_, count)) => *count += 1,
+                None => notes.pushes.push((answered.verdict, 1)),
+            }
+            if is_fine {
+                notes.taken_at = Some(answered.at);
+                notes.points += answered.points as u64;
+            }
+        }
+        notes.failing_since = if is_fine { None } else { notes.failing_since.or(Some(answered.at)) };
+        keep(&mut notes.answers, answered, ANSWERS_KEPT);
+    }
+
+    /// How far Datadog's clock is ahead of ours.
+    pub(crate) fn clock_apart(&self, seconds: i64) {
+        self.note().clock_apart_s = Some(seconds);
+    }
+
+    /// What has come of the runs up to now.
+    pub(crate) fn totals(&self, totals: Totals, now: impl FnOnce() -> Timestamp) {
+        let mut notes = self.note();
+        if notes.totals == totals {
+            return;
+        }
+        let now = now();
+        if totals.in_doubt > notes.totals.in_doubt {
+            notes.in_doubt_at = Some(now);
+        }
+        if totals.rejected > notes.totals.rejected {
+            notes.rejected_at = Some(now);
+        }
+        notes.totals = totals;
+    }
+
+    /// Nothing can be recorded of what was pushed, or it can again.
+    pub(crate) fn blocked(&self, why: Option<String>) {
+        let mut notes = self.note();
+        if notes.blocked != why {
+            notes.blocked = why;
+        }
+    }
+
+    /// A group of so many runs was written to the journal and synced.
+    pub(crate) fn synced(&self, runs: usize, took: Duration) {
+        self.sync_seconds.observe(took.as_secs_f64());
+        if runs > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a group has some thousand runs at the most")]
+            self.group_runs.observe(runs as f64);
+        }
+    }
+
+    /// So many runs were sealed at another second than their end.
+    pub(crate) fn restamp(&self, runs: usize) {
+        self.restamped.fetch_add(runs as u64, Ordering::Relaxed);
+    }
+}
+
+fn keep<T>(kept: &mut VecDeque<T>, latest: T, max: usize) {
+    kept.push_front(latest);
+    kept.truncate(max);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn answered(request: &'static str, verdict: &'static str, second: i64) -> Answered {
+        let text = "x".repeat(5000);
+        Answered { at: at(second), request, verdict, status: Some(202), text, runs: 1, points: 4, took_ms: 5 }
+    }
+
+    #[test]
+    fn the_last_deliveries_are_kept_and_no_long_text_of_them() {
+        let vitals = Vitals::default();
+        for second in 0..250 {
+            let long = Some("🚀".repeat(10_000));
+            let texts = Delivered {
+                workflow: long.clone(),
+                repository: long.clone(),
+                guid: long.clone(),
+                ..Delivered::at(at(second))
+            };
+            vitals.delivered(Delivered { outcome: Outcome::Accepted, url: long, ..texts });
+        }
+        let notes = vitals.notes();
+        assert_eq!((notes.deliveries.len(), notes.deliveries[0].at), (DELIVERIES_KEPT, at(249)));
+        assert_eq!(notes.deliveries[0].workflow.as_ref().unwrap().chars().count(), TEXT_MAX_CHARS);
+        assert_eq!(notes.deliveries[0].url, None, "half a URL is another one");
+        assert_eq!(notes.accepted_at, Some(at(249)));
+        assert_eq!(notes.history(at(249)).iter().map(Span::runs).sum::<u64>(), 250);
+    }
+
+    #[test]
+    fn failing_begins_with_the_first_failure_and_ends_with_a_request_that_is_fine() {
+        let vitals = Vitals::default();
+        vitals.datadog(answered("series", "taken", 1), true);
+        assert_eq!((vitals.notes().failing_since, vitals.notes().taken_at), (None, Some(at(1))));
+        for second in [2, 3] {
+            vitals.datadog(answered("series", "retry", second), false);
+        }
+        let notes = vitals.notes();
+        assert_eq!((notes.failing_since, notes.taken_at, notes.points), (Some(at(2)), Some(at(1)), 4));
+        assert_eq!(notes.pushes, [("taken", 1), ("retry", 2)]);
+        vitals.datadog(answered("validate", "taken", 4), true);
+        let notes = vitals.notes();
+        assert_eq!((notes.failing_since, notes.pushes.len(), notes.taken_at), (None, 2, Some(at(1))), "no push");
+        for second in 5..100 {
+            vitals.datadog(answered("series", "taken", second), true);
+        }
+        assert_eq!(vitals.notes().answers.len(), ANSWERS_KEPT);
+        assert_eq!(vitals.notes().answers[0].text.len(), TEXT_MAX_CHARS);
+    }
+
+    #[test]
+    fn a_doubt_and_a_rejection_have_the_time_of_the_last_one() {
+        let vitals = Vitals::default();
+        let totals = |in_doubt, rejected| Totals { pushed: 9, in_doubt, rejected };
+        vitals.totals(totals(0, 0), || at(1));
+        assert_eq!((vitals.notes().in_doubt_at, vitals.notes().rejected_at), (None, None));
+        vitals.totals(totals(1, 0), || at(2));
+        vitals.totals(totals(1, 2), || at(3));
+        vitals.totals(totals(1, 2), || at(4));
+        assert_eq!((vitals.notes().in_doubt_at, vitals.notes().rejected_at), (Some(at(2)), Some(at(3))));
+    }
+
+    #[test]
+    fn only_accepted_deliveries_count_into_the_latency() {
+        let vitals = Vitals::default();
+        for outcome in Outcome::ALL {
+            vitals.answered(outcome, Duration::from_millis(3));
+            assert_eq!(vitals.counts().of(outcome), 1, "{}", outcome.name());
+        }
+        assert_eq!(vitals.histograms()[0].get_sample_count(), 1);
+    }
+}
