@@ -3,9 +3,12 @@
 //! Invariant: it only looks. Ready means able to journal; trouble with Datadog shows as degraded and never makes it unready.
 //! No answer holds a secret, and all show the same facts.
 
+mod chart;
 mod exposition;
 mod facts;
 mod health;
+mod page;
+mod words;
 
 use crate::{
     ledger::{Files, Ledger},
@@ -29,7 +32,9 @@ use std::{
 
 pub use exposition::{Kind, METRICS, Metric};
 pub use facts::{Facts, FileSize, Pending, Runs};
+use health::Unready;
 pub use health::{Reason, Trouble};
+pub use page::{html, policy};
 
 /// How long the ledger may take to say whether it can write.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +85,7 @@ impl Admin {
             App::new()
                 .wrap(headers)
                 .app_data(Data::clone(&admin))
+                .service(resource("/", web::get().to(look), web::head().to(look)))
                 .service(resource("/healthz", web::get().to(alive), web::head().to(alive)))
                 .service(resource("/readyz", web::get().to(ready), web::head().to(ready)))
                 .service(resource("/status.json", web::get().to(status), web::head().to(status)))
@@ -90,13 +96,13 @@ impl Admin {
     }
 
     /// Why no run can be recorded now, if none can.
-    async fn unready(&self) -> Option<String> {
+    async fn unready(&self) -> Option<Unready> {
         if self.is_stopping.load(Ordering::Relaxed) {
-            return Some("the service is stopping".to_owned());
+            return Some(Unready::Stopping);
         }
         match tokio::time::timeout(LEDGER_TIMEOUT, self.ledger.ready()).await {
-            Ok(ready) => ready.err().map(|error| error.to_string()),
-            Err(_) => Some(format!("the disk has not answered for {} s", LEDGER_TIMEOUT.as_secs())),
+            Ok(ready) => ready.err().map(|error| Unready::CannotWrite(error.to_string())),
+            Err(_) => Some(Unready::Silent(LEDGER_TIMEOUT.as_secs())),
         }
     }
 
@@ -128,6 +134,17 @@ async fn not_found() -> HttpResponse {
     HttpResponse::NotFound().json(json!({"error": "not found"}))
 }
 
+async fn look(admin: Data<Admin>) -> HttpResponse {
+    match page::html(&admin.facts().await) {
+        Ok(html) => HttpResponse::Ok()
+            .content_type("text/html; charset=utf-8")
+            .insert_header((header::CONTENT_SECURITY_POLICY, page::policy()))
+            .insert_header((header::REFERRER_POLICY, "no-referrer"))
+            .body(html),
+        Err(error) => HttpResponse::InternalServerError().json(json!({"error": error.to_string()})),
+    }
+}
+
 async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
@@ -135,7 +152,8 @@ async fn alive() -> HttpResponse {
 async fn ready(admin: Data<Admin>) -> HttpResponse {
     match admin.unready().await {
         None => HttpResponse::Ok().json(json!({"status": "ready"})),
-        Some(reason) => HttpResponse::ServiceUnavailable().json(json!({"status": "unready", "reason": reason})),
+        Some(unready) => HttpResponse::ServiceUnavailable()
+            .json(json!({"status": "unready", "reason": unready.to_string(), "hint": unready.hint()})),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     About, SeriesCount,
-    health::{self, Trouble},
+    health::{self, Trouble, Unready},
 };
 use crate::{
     ledger::Overview,
@@ -62,6 +62,8 @@ pub struct Facts {
     pub ready: bool,
     /// Why not.
     pub unready_reason: Option<String>,
+    /// What to do about it.
+    pub unready_hint: Option<&'static str>,
     /// Whether something is the matter.
     pub degraded: bool,
     /// What, the most pressing first.
@@ -116,7 +118,7 @@ impl Facts {
         about: &About,
         vitals: &Vitals,
         now: Timestamp,
-        unready_reason: Option<String>,
+        unready: Option<Unready>,
         ledger: Option<(Overview, SeriesCount)>,
     ) -> Self {
         let notes = vitals.notes();
@@ -131,8 +133,9 @@ impl Facts {
             target: about.target.clone(),
             now,
             started_at: about.started_at,
-            ready: unready_reason.is_none(),
-            unready_reason,
+            ready: unready.is_none(),
+            unready_hint: unready.as_ref().map(Unready::hint),
+            unready_reason: unready.map(|unready| unready.to_string()),
             degraded: false,
             troubles: Vec::new(),
             deliveries: Outcome::ALL.map(|outcome| (outcome.name(), vitals.counts().of(outcome))).into(),

@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use serde::Serialize;
+use std::fmt;
 
 /// Requests that fail for so long are trouble, in seconds.
 const SILENT_MIN_S: i64 = 60;
@@ -11,6 +12,46 @@ const BACKLOG_OLD_S: i64 = 10 * 60;
 
 /// What cannot be mended is told of for so long, in seconds.
 const TOLD_S: i64 = 60 * 60;
+
+/// Why no run can be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unready {
+    /// It has been told to stop.
+    Stopping,
+    /// The ledger cannot write, and why.
+    CannotWrite(String),
+    /// The ledger has not answered for so many seconds.
+    Silent(u64),
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => f.write_str("the service is stopping"),
+            Self::CannotWrite(why) => f.write_str(why),
+            Self::Silent(seconds) => write!(f, "the disk has not answered for {seconds} s"),
+        }
+    }
+}
+
+impl Unready {
+    /// What to do about it.
+    pub(super) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Stopping => {
+                "Nothing to do, if it was meant to stop: it is ready again once it has been started anew."
+            }
+            Self::CannotWrite(_) => {
+                "Make room on the disk, and see that the cache directory is there and that this user can write in it; runs \
+                 are then accepted again, without a restart. GitHub repeats nothing by itself: redeliver what failed meanwhile."
+            }
+            Self::Silent(_) => {
+                "See to the disk of the cache directory: it is overloaded, or a network file system that hangs. GitHub repeats \
+                 nothing by itself: redeliver what failed meanwhile."
+            }
+        }
+    }
+}
 
 /// Why the service is degraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -31,6 +31,8 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
 pub(crate) struct Service {
     child: Process,
     pub(crate) address: SocketAddr,
+    /// Where its status page is, if it has one.
+    pub(crate) admin: Option<SocketAddr>,
     /// The line it started with.
     pub(crate) start_line: String,
     log: Mutex<Log>,
@@ -68,6 +70,11 @@ impl Start {
             .argument("--admin-listen=off")
             .argument(&format!("--cache-dir={dir}"))
             .variable("GITHUB_WEBHOOK_SECRET", SECRET)
+    }
+
+    /// With a status page, on a free port.
+    pub(crate) fn with_page(self) -> Self {
+        self.without("--admin-listen=off").argument("--admin-listen=127.0.0.1:0")
     }
 
     fn without(mut self, argument: &str) -> Self {
@@ -132,13 +139,15 @@ impl Starting {
         };
         let (_, rest) = start_line.split_once("listening on http://").unwrap();
         let address = rest.split('/').next().unwrap().parse().unwrap();
+        let admin =
+            seen.iter().find_map(|line| line.split_once("status page on http://")?.1.split('/').next()?.parse().ok());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in seen.into_iter().chain(self.lines.map_while(Result::ok)) {
                 drop(sender.send(line));
             }
         });
-        Service { child: self.child, address, start_line, log: Mutex::new(Log { read: Vec::new(), lines }) }
+        Service { child: self.child, address, admin, start_line, log: Mutex::new(Log { read: Vec::new(), lines }) }
     }
 
     /// Ends it as a power cut would, wherever it is; its log.
@@ -237,6 +246,18 @@ impl Service {
         self.try_request("POST", "/webhook", &all, body.as_bytes())
     }
 
+    /// Asks for something on its admin listener.
+    pub(crate) fn request_page(&self, method: &str, path: &str) -> Answer {
+        let admin = self.admin.unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        answered(exchange(admin, head.as_bytes()))
+    }
+
+    /// The address of its status page.
+    pub(crate) fn page(&self) -> String {
+        format!("http://{}/", self.admin.unwrap())
+    }
+
     /// Sends any request, whole.
     pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         answered(self.try_request(method, path, headers, body))
@@ -257,17 +278,21 @@ impl Service {
         answered(self.try_raw(bytes))
     }
 
-    /// A server that answers early may stop reading, so that only what was read counts.
     fn try_raw(&self, bytes: &[u8]) -> io::Result<Answer> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        drop(stream.write_all(bytes));
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
-        let is_left_open = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-        assert!(!is_left_open, "the connection was not closed: {:?}", String::from_utf8_lossy(&answer));
-        Answer::read(&String::from_utf8_lossy(&answer))
+        exchange(self.address, bytes)
     }
+}
+
+/// Sends bytes and reads the answer. A server that answers early may stop reading, so that only what was read counts.
+fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    drop(stream.write_all(bytes));
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let is_left_open = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    assert!(!is_left_open, "the connection was not closed: {:?}", String::from_utf8_lossy(&answer));
+    Answer::read(&String::from_utf8_lossy(&answer))
 }
 
 fn answered(answer: io::Result<Answer>) -> Answer {

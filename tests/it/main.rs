@@ -24,4 +24,5 @@ mod documents;
 mod exactly_once;
 mod faults;
 mod kills;
+mod page;
 mod plan;
