@@ -1,7 +1,7 @@
 //! The service: all rooms wired together, from the first line in the log to the last.
 
 use crate::{
-    admin::{About, Admin},
+    admin::{About, Admin, Rotating},
     cli::{self, AdminListen},
     config::{self, ConfigError, Settings},
     cost::Cost,
@@ -113,6 +113,7 @@ impl Application {
     /// Either is not possible.
     pub fn build(settings: Settings, listen: SocketAddr) -> Result<Self, ServeError> {
         let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
+        let key = settings.datadog.as_ref().map(|(_, key)| key.clone());
         let client = settings.datadog.map(|(endpoint, key)| Client::new(endpoint, key)).transpose()?;
         let mut files = Files::new(&settings.cache_dir, settings.mode);
         let is_payload_log_wanted = settings.payload_log.is_some();
@@ -122,7 +123,9 @@ impl Application {
             files.payloads = path;
         }
         let started_at = jiff::Timestamp::now();
-        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at };
+        let secrets = Arc::new(settings.secrets);
+        let rotating = Rotating { secrets: Some(Arc::clone(&secrets)), key, tls: settings.tls.clone() };
+        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at, rotating };
         let options = Options {
             max_series: settings.max_series,
             max_journal_bytes: settings.max_journal_bytes,
@@ -135,7 +138,7 @@ impl Application {
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
         }
-        let receiver = Receiver::new(settings.secrets, settings.tagging, ledger.clone());
+        let receiver = Receiver::new(secrets, settings.tagging, ledger.clone());
         let receiver = Arc::new(receiver.limits(settings.limits).repositories(settings.repositories));
         let (tls, admin) = (settings.tls, None);
         Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, tls, listener, about, admin })

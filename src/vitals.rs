@@ -22,6 +22,7 @@ use std::{
 pub use counts::{Counts, Outcome};
 use history::History;
 pub use history::Span;
+pub(crate) use history::{SPAN_S, SPANS};
 
 /// How many deliveries are remembered.
 pub const DELIVERIES_KEPT: usize = 100;

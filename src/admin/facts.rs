@@ -2,7 +2,7 @@
 
 use super::{
     About, SeriesCount,
-    health::{self, Trouble},
+    health::{self, Trouble, Unready},
 };
 use crate::{
     ledger::Overview,
@@ -62,6 +62,8 @@ pub struct Facts {
     pub ready: bool,
     /// Why not.
     pub unready_reason: Option<String>,
+    /// What to do about it.
+    pub unready_hint: Option<&'static str>,
     /// Whether something is the matter.
     pub degraded: bool,
     /// What, the most pressing first.
@@ -100,6 +102,8 @@ pub struct Facts {
     pub max_series: usize,
     /// Tags whose new values are sent as `other`.
     pub capped_tags: Vec<&'static str>,
+    /// Secrets and certificates whose files cannot be used as they are now, so that those of before are.
+    pub stale: Vec<&'static str>,
     /// The files, and how large they are.
     pub files: Vec<FileSize>,
     /// Datadog's last answers, the latest first.
@@ -116,7 +120,7 @@ impl Facts {
         about: &About,
         vitals: &Vitals,
         now: Timestamp,
-        unready_reason: Option<String>,
+        unready: Option<Unready>,
         ledger: Option<(Overview, SeriesCount)>,
     ) -> Self {
         let notes = vitals.notes();
@@ -131,8 +135,9 @@ impl Facts {
             target: about.target.clone(),
             now,
             started_at: about.started_at,
-            ready: unready_reason.is_none(),
-            unready_reason,
+            ready: unready.is_none(),
+            unready_hint: unready.as_ref().map(Unready::hint),
+            unready_reason: unready.map(|unready| unready.to_string()),
             degraded: false,
             troubles: Vec::new(),
             deliveries: Outcome::ALL.map(|outcome| (outcome.name(), vitals.counts().of(outcome))).into(),
@@ -160,6 +165,7 @@ impl Facts {
             series,
             max_series: about.max_series,
             capped_tags: overview.map(|overview| overview.capped).unwrap_or_default(),
+            stale: about.rotating.stale(),
             files,
             history: notes.history(now),
             answers: notes.answers.into(),
@@ -174,14 +180,22 @@ impl Facts {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ledger::{Files, Mode, Standing};
+    use crate::{
+        admin::Rotating,
+        ledger::{Files, Mode, Standing},
+    };
 
     /// A live service at its start, with which nothing is the matter.
     pub(in crate::admin) fn facts() -> Facts {
         let files = Files::new(std::path::Path::new("/nowhere"), Mode::Live);
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let about =
-            About { target: Some("https://api.datadoghq.eu".to_owned()), max_series: 5000, files, started_at: now };
+        let about = About {
+            target: Some("https://api.datadoghq.eu".to_owned()),
+            max_series: 5000,
+            files,
+            started_at: now,
+            rotating: Rotating::default(),
+        };
         let standing = Standing { known: 0, pending: 0 };
         let overview = Overview { standing, oldest_end: None, capped: Vec::new() };
         let series = SeriesCount { last_hour: 0, last_30_days: 0 };
@@ -192,7 +206,7 @@ pub(super) mod tests {
     fn without_an_answer_of_the_ledger_what_it_knows_is_not_known() {
         let files = Files::new(std::path::Path::new("/nowhere"), Mode::DryRun);
         let now = Timestamp::UNIX_EPOCH;
-        let about = About { target: None, max_series: 1, files, started_at: now };
+        let about = About { target: None, max_series: 1, files, started_at: now, rotating: Rotating::default() };
         let facts = Facts::new(&about, &Vitals::default(), now, Some("the disk is silent".to_owned()), None);
         assert_eq!((facts.mode, facts.ready), ("dry_run", false));
         assert!(facts.pending.is_none() && facts.series.is_none() && facts.known_ids.is_none());

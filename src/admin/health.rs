@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use serde::Serialize;
+use std::fmt;
 
 /// Requests that fail for so long are trouble, in seconds.
 const SILENT_MIN_S: i64 = 60;
@@ -11,6 +12,46 @@ const BACKLOG_OLD_S: i64 = 10 * 60;
 
 /// What cannot be mended is told of for so long, in seconds.
 const TOLD_S: i64 = 60 * 60;
+
+/// Why no run can be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unready {
+    /// It has been told to stop.
+    Stopping,
+    /// The ledger cannot write, and why.
+    CannotWrite(String),
+    /// The ledger has not answered for so many seconds.
+    Silent(u64),
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => f.write_str("the service is stopping"),
+            Self::CannotWrite(why) => f.write_str(why),
+            Self::Silent(seconds) => write!(f, "the disk has not answered for {seconds} s"),
+        }
+    }
+}
+
+impl Unready {
+    /// What to do about it.
+    pub(super) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Stopping => {
+                "Nothing to do, if it was meant to stop: it is ready again once it has been started anew."
+            }
+            Self::CannotWrite(_) => {
+                "Make room on the disk, and see that the cache directory is there and that this user can write in it; runs \
+                 are then accepted again, without a restart. GitHub repeats nothing by itself: redeliver what failed meanwhile."
+            }
+            Self::Silent(_) => {
+                "See to the disk of the cache directory: it is overloaded, or a network file system that hangs. GitHub repeats \
+                 nothing by itself: redeliver what failed meanwhile."
+            }
+        }
+    }
+}
 
 /// Why the service is degraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -32,11 +73,13 @@ pub enum Reason {
     RunsRejected,
     /// New values of tags are sent as `other`.
     SeriesLimited,
+    /// What is in use was read before, and cannot be read again.
+    SecretsStale,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DatadogRefuses,
         Self::DatadogSilent,
         Self::BacklogOld,
@@ -45,6 +88,7 @@ impl Reason {
         Self::RunsInDoubt,
         Self::RunsRejected,
         Self::SeriesLimited,
+        Self::SecretsStale,
     ];
 
     /// The word for it, as in `/status.json` and in the metric `runhound_degraded`.
@@ -59,6 +103,7 @@ impl Reason {
             Self::RunsInDoubt => "runs_in_doubt",
             Self::RunsRejected => "runs_rejected",
             Self::SeriesLimited => "series_limited",
+            Self::SecretsStale => "secrets_stale",
         }
     }
 
@@ -86,6 +131,9 @@ impl Reason {
             }
             Self::RunsRejected => {
                 "See the file of rejected runs for Datadog's answer; mend the cause, then `runhound replay` that file."
+            }
+            Self::SecretsStale => {
+                "What was read before is in use. The log names the file and why it cannot be used; mend it, no restart is needed."
             }
             Self::SeriesLimited => {
                 "See the log for the tag with the most values. Raise --max-series if they are worth their cost."
@@ -152,6 +200,10 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
             Reason::RunsInDoubt,
             format!("{} runs were in doubt since the start", facts.runs.in_doubt),
         ));
+    }
+    if !facts.stale.is_empty() {
+        let what = format!("cannot be read or used as they are now: {}", facts.stale.join(", "));
+        troubles.push(Trouble::new(Reason::SecretsStale, what));
     }
     if !facts.capped_tags.is_empty() {
         let what = format!("new values are sent as `other` of: {}", facts.capped_tags.join(" "));
@@ -228,9 +280,11 @@ mod tests {
     #[test]
     fn what_cannot_be_recorded_comes_first_and_capped_tags_last() {
         let blocked = Some("disk full".to_owned());
-        let facts = Facts { blocked, capped_tags: vec!["branch"], ..failing("denied", Some(403), 1) };
-        assert_eq!(reasons(&facts), [Reason::NotRecorded, Reason::DatadogRefuses, Reason::SeriesLimited]);
-        assert!(troubles(&facts)[2].what.ends_with("branch"));
+        let (capped_tags, stale) = (vec!["branch"], vec!["the API key"]);
+        let facts = Facts { blocked, capped_tags, stale, ..failing("denied", Some(403), 1) };
+        let expected = [Reason::NotRecorded, Reason::DatadogRefuses, Reason::SecretsStale, Reason::SeriesLimited];
+        assert_eq!(reasons(&facts), expected);
+        assert!(troubles(&facts)[2].what.ends_with("the API key") && troubles(&facts)[3].what.ends_with("branch"));
     }
 
     #[test]

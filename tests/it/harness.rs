@@ -287,6 +287,18 @@ impl Service {
         self.try_request("POST", "/webhook", &all, body.as_bytes())
     }
 
+    /// Asks for something on its admin listener.
+    pub(crate) fn request_page(&self, method: &str, path: &str) -> Answer {
+        let admin = self.admin.unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        answered(exchange(admin, head.as_bytes()))
+    }
+
+    /// The address of its status page.
+    pub(crate) fn page(&self) -> String {
+        format!("http://{}/", self.admin.unwrap())
+    }
+
     /// Sends any request, whole.
     pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         answered(self.try_request(method, path, headers, body))
@@ -307,7 +319,6 @@ impl Service {
         answered(self.try_raw(bytes))
     }
 
-    /// A server that answers early may stop reading, so that only what was read counts.
     fn try_raw(&self, bytes: &[u8]) -> io::Result<Answer> {
         Answer::read(&exchange(self.address, bytes)?)
     }

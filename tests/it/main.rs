@@ -27,5 +27,6 @@ mod exactly_once;
 mod faults;
 mod kills;
 mod logs;
+mod page;
 mod plan;
 mod shutdown;
