@@ -190,7 +190,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Every verdict on a push.
-const VERDICTS: [&str; 6] = ["taken", "retry", "unexpected", "denied", "refused", "too_large"];
+pub(super) const VERDICTS: [&str; 6] = ["taken", "retry", "unexpected", "denied", "refused", "too_large"];
 
 /// The facts and the distributions, in Prometheus's text format.
 pub(super) fn text(facts: &Facts, vitals: &Vitals) -> prometheus::Result<Vec<u8>> {

@@ -54,7 +54,7 @@ const FAINT: &str = r"(() => {
 const OVERFLOWING: &str = r"(() => {
     const width = document.documentElement.clientWidth;
     const reaches = (element) => element.getBoundingClientRect().right > width + 1 || element.getBoundingClientRect().left < -1;
-    return [...document.querySelectorAll('body *')].filter((element) => reaches(element) && !element.closest('svg, .dry-run'))
+    return [...document.querySelectorAll('body *')].filter((element) => reaches(element) && !(element.closest('svg') && element.tagName !== 'text') && !element.closest('.dry-run'))
         .map((element) => `${element.tagName}.${element.className}`);
 })()";
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     github::{RunBuilder, workflow_run},
-    harness::{SECRET, Service, Start},
+    harness::{SECRET, Service, Start, now},
     intake::Intake,
 };
 use serde_json::json;
@@ -137,7 +137,7 @@ async fn a_new_delivery_appears_in_the_page_that_is_there_and_moves_nothing() {
     }
     let url = house.service.page();
     browser.open(&url, DESK).await;
-    browser.eval("window.mark = 1; window.row = document.querySelectorAll('tbody tr')[30]; scrollTo(0, row.offsetTop); row.querySelector('a').focus({ preventScroll: true })").await;
+    browser.eval("window.mark = 1; window.row = document.querySelectorAll('tbody tr')[30]; scrollBy(0, row.getBoundingClientRect().top - 300); row.querySelector('a').focus({ preventScroll: true })").await;
     let place = "[row.isConnected, row.getBoundingClientRect().top, document.activeElement === row.querySelector('a'), window.mark]";
     let before = browser.eval(place).await;
     deliver(&house.service, &workflow_run(61).workflow("Nightly"), "guid-61");
@@ -216,7 +216,8 @@ async fn a_dry_run_is_unmistakable() {
     let dir = tempfile::tempdir().unwrap();
     let service = Start::dry_run(dir.path()).with_page().start();
     for id in 1..=60 {
-        deliver(&service, &workflow_run(id), "guid");
+        let ended = now() - 10;
+        deliver(&service, &workflow_run(id).started_at(ended - 60).updated_at(ended), "guid");
     }
     let url = service.page();
     for look in LOOKS {
