@@ -74,7 +74,14 @@ fn delivered(index: u64) -> Delivered {
         url: Some(format!("https://github.com/{repository}/actions/runs/{run}")),
     };
     let ended = |conclusion: &str| Some(conclusion.to_owned());
-    match chance(index * 17, 20) {
+    let lot = match index {
+        2 => 3,
+        5 => 0,
+        8 => 5,
+        9 => 4,
+        _ => chance(index * 17, 20),
+    };
+    match lot {
         0 => Delivered { outcome: Outcome::Duplicate, ..base },
         1 | 2 => Delivered {
             outcome: Outcome::Ignored,
