@@ -48,6 +48,16 @@
     return selection && !selection.isCollapsed && selection.containsNode(main, true);
   };
 
+  // Changes the page and holds still the row that is read, while others come in above it.
+  const changing = (main, change) => {
+    const rows = [...main.querySelectorAll("tr[data-key]")];
+    const topOf = (row) => row.getBoundingClientRect().top;
+    const row = rows.length && topOf(rows[0]) < 0 && rows.find((row) => topOf(row) >= 0);
+    const top = row && topOf(row);
+    change();
+    if (row && row.isConnected) scrollBy(0, topOf(row) - top);
+  };
+
   const tell = (text) => {
     if (note.textContent !== text) note.textContent = text;
     note.hidden = !text;
@@ -60,7 +70,7 @@
     else if (isSelecting(main)) tell(`Paused at ${main.dataset.now} UTC while text is selected`);
     else {
       tell("");
-      morph(main, next.querySelector("main"));
+      changing(main, () => morph(main, next.querySelector("main")));
       document.title = next.title;
       morph(document.querySelector("link[rel=icon]"), next.querySelector("link[rel=icon]"));
     }

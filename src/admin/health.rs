@@ -1,6 +1,9 @@
 //! What keeps the service from being well, and what to do about it: a pure function of what was noticed.
 
-use super::facts::Facts;
+use super::{
+    facts::Facts,
+    words::{ago, count, span},
+};
 use serde::Serialize;
 use std::fmt;
 
@@ -161,18 +164,18 @@ impl Trouble {
 
 /// Everything that is the matter, the most pressing first.
 pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
-    let ago = |at: Option<jiff::Timestamp>| at.map(|at| facts.now.as_second() - at.as_second());
-    let recently = |at| ago(at).is_some_and(|ago| ago < TOLD_S);
+    let since = |at: Option<jiff::Timestamp>| at.map(|at| facts.now.as_second() - at.as_second());
+    let recently = |at| since(at).is_some_and(|seconds| seconds < TOLD_S);
     let mut troubles = Vec::new();
     if let Some(blocked) = &facts.blocked {
         troubles.push(Trouble::new(Reason::NotRecorded, blocked.clone()));
     }
-    if let (Some(failing), Some(answer)) = (ago(facts.failing_since), facts.answers.first()) {
+    if let (Some(failing), Some(answer)) = (since(facts.failing_since), facts.answers.first()) {
         let told = match answer.status {
             Some(status) => format!("Datadog answers {status}"),
             None => "Datadog does not answer".to_owned(),
         };
-        let what = format!("{told}, and nothing has been taken for {failing} s");
+        let what = format!("{told}, and nothing has been taken for {}", span(failing.unsigned_abs()));
         let is_refusal = ["denied", "refused", "too_large"].contains(&answer.verdict);
         if is_refusal {
             troubles.push(Trouble::new(Reason::DatadogRefuses, what));
@@ -183,22 +186,24 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
     if let Some(age) =
         facts.pending.as_ref().and_then(|pending| pending.oldest_age_seconds).filter(|age| *age >= BACKLOG_OLD_S)
     {
-        troubles.push(Trouble::new(Reason::BacklogOld, format!("a run that ended {age} s ago is still pending")));
+        troubles
+            .push(Trouble::new(Reason::BacklogOld, format!("Runs wait: the oldest one pending ended {}", ago(age))));
     }
     if let Some(apart) = facts.clock_apart_seconds.filter(|apart| apart.abs() > crate::delivery::APART_MAX_S) {
-        let what = format!("Datadog's clock is {apart} s ahead of this machine's");
+        let side = if apart > 0 { "ahead of" } else { "behind" };
+        let what = format!("Datadog's clock is {} {side} this machine's", span(apart.unsigned_abs()));
         troubles.push(Trouble::new(Reason::ClockApart, what));
     }
     if recently(facts.rejected_at) {
         troubles.push(Trouble::new(
             Reason::RunsRejected,
-            format!("{} runs were rejected since the start", facts.runs.rejected),
+            format!("{} rejected since the start", count(facts.runs.rejected, "run")),
         ));
     }
     if recently(facts.in_doubt_at) {
         troubles.push(Trouble::new(
             Reason::RunsInDoubt,
-            format!("{} runs were in doubt since the start", facts.runs.in_doubt),
+            format!("{} in doubt since the start", count(facts.runs.in_doubt, "run")),
         ));
     }
     if !facts.stale.is_empty() {
@@ -206,7 +211,7 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
         troubles.push(Trouble::new(Reason::SecretsStale, what));
     }
     if !facts.capped_tags.is_empty() {
-        let what = format!("new values are sent as `other` of: {}", facts.capped_tags.join(" "));
+        let what = format!("New values are sent as other of: {}", facts.capped_tags.join(" "));
         troubles.push(Trouble::new(Reason::SeriesLimited, what));
     }
     troubles

@@ -100,7 +100,15 @@ impl State {
 struct Matter {
     look: &'static str,
     what: Text,
-    hint: &'static str,
+    /// What to do, in parts; whether a part is code.
+    hint: Vec<(bool, &'static str)>,
+}
+
+impl Matter {
+    fn new(look: &'static str, what: &str, hint: &'static str) -> Self {
+        let parts = hint.split('`').enumerate().map(|(index, part)| (index % 2 == 1, part));
+        Self { look, what: Text::new(what), hint: parts.collect() }
+    }
 }
 
 /// A fact that is told by its name and a few words.
@@ -259,16 +267,9 @@ struct Page {
 impl Page {
     fn new(facts: &Facts) -> Self {
         let is_dry_run = facts.target.is_none();
-        let unready = facts.unready_reason.as_ref().map(|reason| Matter {
-            look: "not-ready",
-            what: Text::new(reason),
-            hint: facts.unready_hint.unwrap_or_default(),
-        });
-        let troubles = facts.troubles.iter().map(|trouble| Matter {
-            look: "degraded",
-            what: Text::new(&trouble.what),
-            hint: trouble.hint,
-        });
+        let hint = facts.unready_hint.unwrap_or_default();
+        let unready = facts.unready_reason.as_ref().map(|reason| Matter::new("not-ready", reason, hint));
+        let troubles = facts.troubles.iter().map(|trouble| Matter::new("degraded", &trouble.what, trouble.hint));
         let file = |file: &super::FileSize| File {
             kind: file.kind,
             path: Text::new(&file.path),
@@ -356,13 +357,12 @@ fn groups(facts: &Facts) -> Vec<Group> {
         Fact::of("rejected", facts.runs.rejected, "bad"),
     ];
     runs.extend(facts.known_ids.map(|known| Fact::of("IDs known", known as u64, "")));
-    let mut pushes: Vec<Fact> = facts
-        .pushes
-        .iter()
-        .map(|(verdict, number)| {
-            Fact::of(verdict_told(verdict), *number, if *verdict == "taken" { "" } else { "warn" })
-        })
-        .collect();
+    let verdict = |name: &'static str| {
+        let number = facts.pushes.get(name).copied().filter(|number| *number > 0 || name == "taken");
+        let look = if name == "taken" { "" } else { "warn" };
+        number.map(|number| Fact::of(if name == "too_large" { "too large" } else { name }, number, look))
+    };
+    let mut pushes: Vec<Fact> = super::Verdict::NAMES.into_iter().filter_map(verdict).collect();
     pushes.push(Fact::of("points taken", facts.points, ""));
     if let Some(apart) = facts.clock_apart_seconds {
         let is_apart = facts.troubles.iter().any(|trouble| trouble.reason == super::Reason::ClockApart);
@@ -373,10 +373,6 @@ fn groups(facts: &Facts) -> Vec<Group> {
         groups.push(Group { name: "Pushes", facts: pushes });
     }
     groups
-}
-
-fn verdict_told(verdict: &'static str) -> &'static str {
-    if verdict == "too_large" { "too large" } else { verdict }
 }
 
 #[cfg(test)]

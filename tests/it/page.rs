@@ -54,7 +54,7 @@ const FAINT: &str = r"(() => {
 const OVERFLOWING: &str = r"(() => {
     const width = document.documentElement.clientWidth;
     const reaches = (element) => element.getBoundingClientRect().right > width + 1 || element.getBoundingClientRect().left < -1;
-    return [...document.querySelectorAll('body *')].filter((element) => reaches(element) && !element.closest('svg, .dry-run'))
+    return [...document.querySelectorAll('body *')].filter((element) => reaches(element) && !(element.closest('svg') && element.tagName !== 'text') && !element.closest('.dry-run'))
         .map((element) => `${element.tagName}.${element.className}`);
 })()";
 
@@ -146,7 +146,8 @@ async fn the_charts_are_sensible_with_0_1_and_96_spans() {
 async fn pictures_of_the_page_are_made_where_they_are_wanted() {
     let Some(folder) = env::var_os("RUNHOUND_SCREENSHOTS").map(PathBuf::from) else { return };
     let Some(mut browser) = Browser::start().await else { return };
-    let wanted = [("light", "well", DESK), ("dark", "well", DESK.dark()), ("phone", "degraded", PHONE)];
+    let desk = Look { height: 880, ..DESK };
+    let wanted = [("light", "well", desk), ("dark", "well", desk.dark()), ("phone", "degraded", PHONE)];
     let all = env::var_os("RUNHOUND_SCREENSHOTS_ALL").is_some();
     for (name, facts) in examples() {
         let url = example::serve(&facts);
@@ -158,6 +159,12 @@ async fn pictures_of_the_page_are_made_where_they_are_wanted() {
             let picture = browser.picture().await;
             assert!(picture.len() <= 200_000 || all, "{file}: {} bytes", picture.len());
             fs::write(folder.join(format!("status-{file}.png")), picture).unwrap();
+            if all {
+                browser.eval("document.querySelector('.columns').scrollIntoView()").await;
+                fs::write(folder.join(format!("status-{file}-2.png")), browser.picture().await).unwrap();
+                browser.eval("document.querySelector('.deliveries').scrollIntoView()").await;
+                fs::write(folder.join(format!("status-{file}-3.png")), browser.picture().await).unwrap();
+            }
         }
     }
 }
