@@ -26,6 +26,8 @@ pub mod secrets;
 
 pub mod limits;
 
+mod panics;
+
 pub mod receiver;
 
 pub mod admin;

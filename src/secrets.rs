@@ -49,7 +49,7 @@ impl Secrets {
     /// # Errors
     /// The file cannot be read or has no secret: which it is, and why.
     pub fn of_file(fixed: Vec<Secret>, path: PathBuf) -> Result<Self, String> {
-        let file = Watched::read("the file of webhook secrets", vec![path], |contents| parse(contents))?;
+        let file = Watched::read("the file of webhook secrets", vec![path], parse)?;
         let past = Past { current: file.get(), retired: Vec::new() };
         Ok(Self { fixed, file: Some(Rotating { file, past: Mutex::new(past) }) })
     }

@@ -9,6 +9,7 @@ use crate::{
     delivery::{Backoff, Clock, Delivery},
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
+    panics,
     receiver::{Receiver, Tls},
     systemd,
     vitals::Outcome,
@@ -28,6 +29,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
+
+/// Connections that may wait to be accepted. The system has a limit of its own, which is often this.
+const CONNECTIONS_QUEUED: i32 = 4096;
 
 /// The service cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +106,11 @@ pub struct Application {
 
 /// Binds an address: the one there is now, and the listener.
 fn bind(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), ServeError> {
-    let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        // `bind` has set it to 128: beyond that the system lets new clients wait for a second and more.
+        rustix::net::listen(&listener, CONNECTIONS_QUEUED)?;
+        Ok((listener.local_addr()?, listener))
+    });
     bound.map_err(|source| ServeError::Listen { flag, address, source })
 }
 
@@ -234,6 +242,7 @@ impl Application {
 /// # Errors
 /// It cannot be started.
 pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
+    panics::ignore_those_of_strangers();
     let environment = &config::process_environment;
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment)?;

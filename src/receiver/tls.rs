@@ -22,7 +22,7 @@ impl Tls {
     /// # Errors
     /// One cannot be read or used, or they do not belong together: which, and why.
     pub fn read(certificate: PathBuf, key: PathBuf) -> Result<Self, String> {
-        let pair = Watched::read("the certificate and its key", vec![certificate, key], |contents| parse(contents));
+        let pair = Watched::read("the certificate and its key", vec![certificate, key], parse);
         pair.map(|pair| Self(Arc::new(pair)))
     }
 

@@ -25,6 +25,7 @@ mod delivery;
 mod documents;
 mod exactly_once;
 mod faults;
+mod hostile;
 mod kills;
 mod logs;
 mod page;
