@@ -289,14 +289,12 @@ impl Service {
 
     /// Asks for something on its admin listener.
     pub(crate) fn request_page(&self, method: &str, path: &str) -> Answer {
-        let admin = self.admin.unwrap();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-        answered(exchange(admin, head.as_bytes()))
+        answered(Answer::read(&self.ask_by(method, path)))
     }
 
     /// The address of its status page.
     pub(crate) fn page(&self) -> String {
-        format!("http://{}/", self.admin.unwrap())
+        format!("http://{}/", self.admin())
     }
 
     /// Sends any request, whole.

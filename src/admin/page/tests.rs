@@ -19,6 +19,7 @@ fn now() -> Timestamp {
 /// A live service that has just been started.
 fn facts() -> Facts {
     Facts {
+        stale: Vec::new(),
         version: "1.2.3",
         mode: "live",
         target: Some("https://api.datadoghq.eu".to_owned()),

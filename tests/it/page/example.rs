@@ -118,6 +118,7 @@ fn answer(index: u64) -> Answered {
 pub(crate) fn well() -> Facts {
     let file = |kind, name: &str, bytes| FileSize { kind, path: format!("/var/lib/runhound/{name}"), bytes };
     Facts {
+        stale: Vec::new(),
         version: env!("CARGO_PKG_VERSION"),
         mode: "live",
         target: Some("https://api.datadoghq.com".to_owned()),
