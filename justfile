@@ -18,6 +18,10 @@ torture CASES="1_000_000" SEED="1":
 torture-process KILLS="200" SEED="1":
     RUNHOUND_TORTURE_KILLS={{ quote(KILLS) }} RUNHOUND_TORTURE_SEED={{ quote(SEED) }} cargo test --locked --test it kills -- --nocapture
 
+# Malformed requests, any number of them, from any seed; slow connections; rotation under load
+hostile REQUESTS="100_000" SEED="1":
+    RUNHOUND_HOSTILE_REQUESTS={{ quote(REQUESTS) }} RUNHOUND_HOSTILE_SEED={{ quote(SEED) }} cargo test --locked --test it hostile -- --nocapture
+
 # Plants each bug of tests/planted in a copy, and names the tests that catch it
 planted:
     tests/planted/run

@@ -11,8 +11,11 @@ mod page;
 mod words;
 
 use crate::{
+    datadog::ApiKey,
     ledger::{Files, Ledger},
     metrics::SeriesCount,
+    receiver::Tls,
+    secrets::Secrets,
 };
 use actix_web::{
     App, HttpResponse, HttpServer,
@@ -26,7 +29,10 @@ use serde_json::json;
 use std::{
     io,
     net::TcpListener,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -50,6 +56,31 @@ pub struct About {
     pub files: Files,
     /// When the service started.
     pub started_at: Timestamp,
+    /// What is read again from files when they change.
+    pub rotating: Rotating,
+}
+
+/// What is read again from files when they change.
+#[derive(Debug, Clone, Default)]
+pub struct Rotating {
+    /// The webhook's secrets.
+    pub secrets: Option<Arc<Secrets>>,
+    /// Datadog's API key.
+    pub key: Option<ApiKey>,
+    /// The certificate of the public listener.
+    pub tls: Option<Tls>,
+}
+
+impl Rotating {
+    /// What cannot be read or used as it is now, so that what was before is in use.
+    fn stale(&self) -> Vec<&'static str> {
+        let stale = [
+            ("the webhook's secrets", self.secrets.as_ref().is_some_and(|secrets| secrets.is_stale())),
+            ("the API key", self.key.as_ref().is_some_and(ApiKey::is_stale)),
+            ("the certificate and its key", self.tls.as_ref().is_some_and(Tls::is_stale)),
+        ];
+        stale.into_iter().filter_map(|(what, is_stale)| is_stale.then_some(what)).collect()
+    }
 }
 
 /// What every request needs.
@@ -166,5 +197,29 @@ async fn metrics(admin: Data<Admin>) -> HttpResponse {
     match exposition::text(&facts, admin.ledger.vitals()) {
         Ok(text) => HttpResponse::Ok().content_type(prometheus::TEXT_FORMAT).body(text),
         Err(error) => HttpResponse::InternalServerError().json(json!({"error": error.to_string()})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Mode, Opened, Options, Reruns};
+
+    #[actix_web::test]
+    async fn a_service_that_is_stopping_is_not_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path(), Mode::DryRun);
+        let started_at = Timestamp::now();
+        let about =
+            About { target: None, max_series: 1, files: files.clone(), started_at, rotating: Rotating::default() };
+        let Opened { ledger, owner, .. } =
+            Ledger::open(Options::new(files, Reruns::Push, started_at.as_second())).unwrap();
+        let admin = Admin::new(about, ledger);
+        assert_eq!(admin.unready().await, None);
+        admin.stop();
+        assert_eq!(admin.unready().await.as_deref(), Some("the service is stopping"));
+        assert!(!admin.facts().await.ready);
+        drop(admin);
+        owner.join().unwrap();
     }
 }

@@ -3,11 +3,12 @@
 use crate::{
     cli,
     config::{self, ConfigError, Settings},
-    datadog::{Answer, ApiKey, Client, ClientError, Endpoint, Intake},
+    datadog::{Answer, ApiKey, Client, ClientError, Endpoint, Intake, Verdict},
     delivery::APART_MAX_S,
     event::RunKey,
     explain::explain,
     ledger::{self, Entries, Files, LockError, Mode, OpenError, RealDisk, Repaired, Storage},
+    limits::{Limits, raise_open_files},
 };
 use std::{error::Error, fmt, io::Write, sync::Arc};
 
@@ -71,7 +72,7 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment);
     let mut findings = vec![match &secrets {
-        Ok(secrets) => Ok(fine(format!("webhook secret: {} accepted", secrets.len()))),
+        Ok(secrets) => Ok(fine(format!("webhook secret: {} accepted", secrets.current().len()))),
         Err(error) => Err(misconfigured(error)),
     }];
     if mode == Mode::Live {
@@ -85,7 +86,7 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
             ],
         });
     }
-    let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new(), environment);
+    let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new().into(), environment);
     findings.push(match settings {
         Ok(settings) => Ok(fine(format!(
             "metrics: {}.workflow_run.*, constant tags: {}",
@@ -94,6 +95,21 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
         ))),
         Err(error) => Err(misconfigured(&error)),
     });
+    match config::tls(&arguments.tls) {
+        Ok(Some(tls)) => {
+            findings
+                .push(Ok(fine(format!("TLS: the key belongs to the certificate, {} in the chain", tls.chain_len()))));
+        }
+        Ok(None) => {}
+        Err(error) => findings.push(Err(misconfigured(&error))),
+    }
+    let wanted = Limits::from(&arguments.limits);
+    let limits = wanted.within(raise_open_files());
+    if limits != wanted {
+        let (wanted, room) = (wanted.max_connections, limits.max_connections);
+        let what = format!("connections: the hard limit of open files leaves room for {room} of {wanted}");
+        findings.push(Ok(Fine::Look(what)));
+    }
     let files = Files::new(&arguments.cache_dir, mode);
     if arguments.repair {
         findings.extend(repair(&files));
@@ -122,7 +138,7 @@ fn datadog(endpoint: Endpoint, key: ApiKey) -> Vec<Finding> {
         Err((format!("the clock of this machine is {apart} s apart from Datadog's"), "set it, or run a time service"))
     });
     let key = match answer.status {
-        Some(200..=299) => Ok(fine(format!("Datadog API key: valid, says {shown}"))),
+        Some(_) if answer.verdict == Verdict::Taken => Ok(fine(format!("Datadog API key: valid, says {shown}"))),
         Some(status @ (401 | 403)) => Err((
             format!("Datadog API key: refused by {shown} with {status}"),
             "copy the key again from Datadog: Organization Settings, API Keys; each site (DD_SITE) has keys of its own",

@@ -1,5 +1,7 @@
 //! Arguments. The doc comments here are the help.
 
+mod listener;
+
 use crate::{
     ledger::Reruns,
     metrics::{DEFAULT_MAX_SERIES, DEFAULT_PREFIX, ExtraTag},
@@ -14,11 +16,14 @@ use std::{
     time::Duration,
 };
 
+pub use listener::{LimitArgs, TlsArgs};
+
 const ENVIRONMENT: &str = "\
 Secrets and Datadog's own settings come from the environment only:
   GITHUB_WEBHOOK_SECRET       the webhook's secret
-  GITHUB_WEBHOOK_SECRET_FILE  a file of secrets, one a line: any of them is accepted, for rotation
-  DD_API_KEY, DD_API_KEY_FILE the Datadog API key, or a file with it; not needed for a dry run
+  GITHUB_WEBHOOK_SECRET_FILE  a file of secrets, one a line: any of them is accepted; read again when it changes
+  DD_API_KEY                  the Datadog API key; not needed for a dry run
+  DD_API_KEY_FILE             a file with it, read again before each push; DD_API_KEY wins
   DD_SITE                     Datadog's site [default: datadoghq.com]
   DD_URL, DD_DD_URL           base URL of the intake in place of the site; it may have a path; DD_DD_URL wins
   DD_ENV                      sent as the tag env
@@ -54,6 +59,14 @@ impl Cli {
     /// A variable that is set to `false` counts as given where clap compares arguments, so these are compared here.
     fn check(&self) -> Result<(), clap::Error> {
         let usage = |what| Err(Self::command().error(ErrorKind::ArgumentConflict, what));
+        let tls = match &self.command {
+            Command::Serve(serve) => Some(&serve.tls),
+            Command::Check(check) => Some(&check.tls),
+            Command::Replay(_) | Command::Metrics(_) => None,
+        };
+        if tls.is_some_and(TlsArgs::is_half) {
+            return usage("--tls-cert and --tls-key need each other");
+        }
         match &self.command {
             Command::Replay(replay) if replay.live && replay.to.is_some() => {
                 usage("--live and --to exclude each other")
@@ -82,7 +95,12 @@ fn max_series(text: &str) -> Result<usize, ParseIntError> {
 
 /// A time to wait. None at all would be no chance.
 fn seconds(text: &str) -> Result<Duration, ParseIntError> {
-    text.trim().parse().map(|seconds: NonZeroU32| Duration::from_secs(seconds.get().into()))
+    above_zero(text).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// A limit. There is no way to have none, nor one that lets nothing through.
+fn above_zero(text: &str) -> Result<u32, ParseIntError> {
+    text.trim().parse().map(NonZeroU32::get)
 }
 
 /// What to do.
@@ -112,15 +130,21 @@ pub struct Common {
     /// What to do with a re-run: its attempts share one ID
     #[arg(long, env = "RUNHOUND_RERUNS", value_enum, default_value_t)]
     pub reruns: Reruns,
+    /// Owners (`acme`) and repositories (`acme/web-*`) that runs are taken of; others are ignored [default: all]
+    #[arg(long, env = "RUNHOUND_REPOSITORIES", value_name = "GLOB", value_delimiter = ',')]
+    pub repositories: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub tags: TagArgs,
-    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag with the most are `other`
+    /// Distinct series (custom metrics) that 30 days may make; beyond it new values of the tag that has most of them are `other`
     #[arg(long, env = "RUNHOUND_MAX_SERIES", value_name = "N", default_value_t = DEFAULT_MAX_SERIES, value_parser = max_series)]
     pub max_series: usize,
     /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]
     #[arg(long, env = "RUNHOUND_PAYLOAD_LOG", value_name = "FILE")]
     pub payload_log: Option<PathBuf>,
+    /// Size of the journal, in MiB, from which new runs are answered 503 until Datadog has taken what is pending
+    #[arg(long, env = "RUNHOUND_MAX_JOURNAL_MIB", value_name = "MIB", default_value_t = 1024, value_parser = above_zero)]
+    pub max_journal_mib: u32,
 }
 
 /// What metrics and their tags look like.
@@ -158,6 +182,12 @@ pub struct Serve {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub common: Common,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub tls: TlsArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub limits: LimitArgs,
 }
 
 /// Where operators look.
@@ -220,6 +250,12 @@ pub struct Check {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub common: Common,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub tls: TlsArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub limits: LimitArgs,
 }
 
 /// Arguments of `metrics`.
@@ -256,8 +292,9 @@ pub enum Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
     use clap::Arg;
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, time::Duration};
 
     /// Every flag of every command but those that clap adds.
     fn flags() -> Vec<(String, Arg)> {
@@ -308,6 +345,14 @@ mod tests {
             ("serve", "extra-tags", ""),
             ("serve", "payload-log", ""),
             ("serve", "max-series", "5000"),
+            ("serve", "repositories", ""),
+            ("serve", "max-journal-mib", "1024"),
+            ("serve", "max-in-flight-mib", "256"),
+            ("serve", "max-unverified-mib", "64"),
+            ("serve", "max-connections", "20000"),
+            ("serve", "client-timeout", "10"),
+            ("serve", "tls-cert", ""),
+            ("serve", "tls-key", ""),
             ("replay", "to", ""),
             ("replay", "timeout", "60"),
             ("replay", "cache-dir", ""),
@@ -336,8 +381,54 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_nothing_is_no_limit_and_a_mistake() {
+        let limits: Vec<String> = flags()
+            .into_iter()
+            .filter(|(command, _)| command == "serve")
+            .map(|(_, flag)| format!("--{}", flag.get_long().unwrap()))
+            .filter(|long| long.starts_with("--max-") || long == "--client-timeout")
+            .collect();
+        assert!(limits.len() > 5, "{limits:?}");
+        for limit in limits {
+            let parse = |value: &str| Cli::read_from(["runhound", "serve", &limit, value].map(OsString::from));
+            assert!(parse("1").is_ok(), "{limit}");
+            assert!(parse("0").is_err() && parse("-1").is_err() && parse("none").is_err(), "{limit}");
+        }
+    }
+
+    #[test]
+    fn limits_are_in_the_units_of_their_names() {
+        let parse = |arguments: &str| Cli::read_from(arguments.split(' ').map(OsString::from)).unwrap();
+        let limits = |cli: Cli| match cli.command {
+            Command::Serve(serve) => Limits::from(&serve.limits),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(limits(parse("runhound serve")), Limits::default());
+        let set = "--max-in-flight-mib 3 --max-unverified-mib 2 --max-connections 7 --client-timeout 5";
+        let expected = Limits {
+            verified_max_bytes: 3 << 20,
+            unverified_max_bytes: 2 << 20,
+            max_connections: 7,
+            client_timeout: Duration::from_secs(5),
+            ..Limits::default()
+        };
+        assert_eq!(limits(parse(&format!("runhound serve {set}"))), expected);
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_need_each_other() {
+        let parse = |arguments: &str| Cli::read_from(arguments.split(' ').map(OsString::from));
+        for command in ["serve", "check"] {
+            assert!(parse(&format!("runhound {command} --tls-cert a --tls-key b")).is_ok());
+            assert!(parse(&format!("runhound {command} --tls-cert a")).is_err());
+            assert!(parse(&format!("runhound {command} --tls-key b")).is_err());
+        }
+    }
+
+    #[test]
     fn no_flag_takes_a_secret() {
-        for (command, flag) in flags() {
+        // This one names the file that a secret is in.
+        for (command, flag) in flags().into_iter().filter(|(_, flag)| flag.get_long() != Some("tls-key")) {
             let long = flag.get_long().unwrap();
             assert!(
                 !["secret", "key", "token", "password"].iter().any(|word| long.contains(word)),

@@ -2,18 +2,26 @@
 //!
 //! Invariant: what comes out is complete and valid; no error and no `Debug` shows a secret.
 
+mod repositories;
+
 use crate::{
-    cli::{Common, TagArgs},
+    cli::{Common, TagArgs, TlsArgs},
     datadog::{ApiKey, Endpoint},
     ledger::{Mode, Reruns},
+    limits::Limits,
     metrics::{METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
+    receiver::Tls,
+    secrets::Secrets,
     signature::Secret,
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::{
+    env::VarError,
     fs, io,
     path::{Path, PathBuf},
 };
+
+pub use repositories::Repositories;
 
 /// What the longest metric's name has after the prefix, with room for a conclusion.
 const METRIC_SUFFIX_CHARS: usize = 80;
@@ -45,6 +53,9 @@ pub enum ConfigError {
     /// No API key.
     #[error("no Datadog API key: DD_API_KEY and DD_API_KEY_FILE are not set")]
     NoApiKey,
+    /// A variable that is no text.
+    #[error("{0}: not UTF-8")]
+    NotText(String),
     /// An API key that cannot stand in a header.
     #[error("{variable}: the API key has characters that no key has")]
     BadApiKey {
@@ -65,6 +76,17 @@ pub enum ConfigError {
     /// A pattern that is none.
     #[error("branches")]
     BadGlob(#[from] globset::Error),
+    /// A pattern of repositories that is none.
+    #[error("repositories: {pattern:?}: {what}")]
+    BadRepository {
+        /// The pattern as it was given.
+        pattern: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A certificate or a key that cannot be used.
+    #[error("TLS: {0}")]
+    BadTls(String),
     /// A tag that every run sets itself.
     #[error("DD_TAGS: the tag {0} is set by every run itself")]
     ReservedTag(String),
@@ -73,14 +95,20 @@ pub enum ConfigError {
 impl ConfigError {
     /// What to do about it.
     #[must_use]
-    pub const fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &'static str {
         match self {
             Self::NoSecret => {
                 "set GITHUB_WEBHOOK_SECRET to the secret that you gave the webhook in GitHub; `openssl rand -hex 32` makes one"
             }
+            Self::EmptyFile { variable: "DD_API_KEY_FILE", .. } => {
+                "write the API key into the file, or unset the variable"
+            }
             Self::EmptyFile { .. } => "write the secret into the file, one a line, or unset the variable",
             Self::Unreadable { .. } => "name a file that this user can read, or unset the variable",
-            Self::NoApiKey => "set DD_API_KEY, or add --dry-run to push nothing",
+            Self::NoApiKey => {
+                "set DD_API_KEY, or DD_API_KEY_FILE to the name of a file with it, or add --dry-run to push nothing"
+            }
+            Self::NotText(_) => "set the variable again, in UTF-8, or unset it",
             Self::BadApiKey { .. } => "copy the key again from Datadog: Organization Settings, API Keys",
             Self::BadEndpoint { .. } => {
                 "DD_SITE is a host such as datadoghq.eu; DD_URL is a URL such as https://proxy.example/datadog"
@@ -89,18 +117,31 @@ impl ConfigError {
                 "a prefix begins with a letter and has letters, digits, `_` and `.` only, 120 at the most"
             }
             Self::BadGlob(_) => "write branches as in a workflow's `branches:` filter: main, release/*, team/**",
+            Self::BadRepository { .. } => {
+                "write owners and repositories as on GitHub, `*` for any text: acme, acme/web-*"
+            }
+            Self::BadTls(_) => {
+                "name PEM files with --tls-cert (the certificate, then those of its authorities) and --tls-key (its private \
+                 key), which this user can read"
+            }
             Self::ReservedTag(_) => "give the tag another key",
         }
     }
 }
 
-/// Where variables come from.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Where variables come from. One that is empty is taken for one that is not set.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Result<Option<String>, ConfigError>;
 
-/// The process's own environment. A variable that is empty counts as not set.
-#[must_use]
-pub fn process_environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+/// The process's own environment.
+///
+/// # Errors
+/// The variable is no text.
+pub fn process_environment(name: &str) -> Result<Option<String>, ConfigError> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(ConfigError::NotText(name.to_owned())),
+    }
 }
 
 /// All that a receiver needs.
@@ -115,7 +156,15 @@ pub struct Settings {
     /// How runs are tagged.
     pub tagging: Tagging,
     /// Secrets, at least one.
-    pub secrets: Vec<Secret>,
+    pub secrets: Secrets,
+    /// The only repositories that runs are taken of; `None` for all.
+    pub repositories: Option<Repositories>,
+    /// The limits of the public listener.
+    pub limits: Limits,
+    /// What the public listener speaks TLS with, if it does.
+    pub tls: Option<Tls>,
+    /// The size of the journal from which no new runs are accepted.
+    pub max_journal_bytes: u64,
     /// Where to push, and with which key; `None` for a dry run.
     pub datadog: Option<(Endpoint, ApiKey)>,
     /// The limit on distinct series in 30 days.
@@ -125,7 +174,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings of a receiver in `mode` with `secrets`.
+    /// Settings of a receiver in `mode` with `secrets`, without TLS and within the usual limits.
     ///
     /// # Errors
     /// Something is missing or wrong.
@@ -133,7 +182,7 @@ impl Settings {
         mode: Mode,
         cache_dir: &Path,
         common: &Common,
-        secrets: Vec<Secret>,
+        secrets: Secrets,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigError> {
         let datadog = match mode {
@@ -146,6 +195,10 @@ impl Settings {
             reruns: common.reruns,
             tagging: tagging(&common.tags, environment)?,
             secrets,
+            repositories: Repositories::new(&common.repositories)?,
+            limits: Limits::default(),
+            tls: None,
+            max_journal_bytes: u64::from(common.max_journal_mib) << 20,
             datadog,
             max_series: common.max_series,
             payload_log: common.payload_log.clone(),
@@ -153,48 +206,62 @@ impl Settings {
     }
 }
 
-fn variable(environment: Environment<'_>, name: &str) -> Option<String> {
-    environment(name).filter(|value| !value.trim().is_empty())
+fn variable(environment: Environment<'_>, name: &str) -> Result<Option<String>, ConfigError> {
+    Ok(environment(name)?.filter(|value| !value.trim().is_empty()))
 }
 
-fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Option<String>, ConfigError> {
-    let Some(path) = variable(environment, variable_name).map(PathBuf::from) else {
+fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    let Some(path) = variable(environment, variable_name)?.map(PathBuf::from) else {
         return Ok(None);
     };
     match fs::read_to_string(&path) {
         Ok(text) if text.trim().is_empty() => Err(ConfigError::EmptyFile { variable: variable_name, path }),
-        Ok(text) => Ok(Some(text)),
+        Ok(text) => Ok(Some((path, text))),
         Err(source) => Err(ConfigError::Unreadable { variable: variable_name, path, source }),
     }
 }
 
-/// The webhook's secrets: that of the environment, and those of the file, one a line.
+/// The webhook's secrets: that of the environment, and those of the file, one a line, as they are at the time.
 ///
 /// # Errors
 /// There is none, or the file cannot be used.
-pub fn secrets(environment: Environment<'_>) -> Result<Vec<Secret>, ConfigError> {
-    let one = variable(environment, "GITHUB_WEBHOOK_SECRET");
-    let file = file(environment, "GITHUB_WEBHOOK_SECRET_FILE")?;
-    let lines = file.iter().flat_map(|text| text.lines()).map(str::trim);
+pub fn secrets(environment: Environment<'_>) -> Result<Secrets, ConfigError> {
+    let one = variable(environment, "GITHUB_WEBHOOK_SECRET")?;
     // A line feed at the end of a variable is an accident of how it was set; GitHub's form cannot hold one.
     let one = one.as_deref().map(|secret| secret.trim_end_matches(['\r', '\n']));
-    let secrets: Vec<Secret> =
-        one.into_iter().chain(lines).filter_map(|secret| Secret::new(secret.as_bytes())).collect();
-    if secrets.is_empty() { Err(ConfigError::NoSecret) } else { Ok(secrets) }
+    let fixed: Vec<Secret> = one.and_then(|secret| Secret::new(secret.as_bytes())).into_iter().collect();
+    let name = "GITHUB_WEBHOOK_SECRET_FILE";
+    match file(environment, name)? {
+        Some((path, _)) => Secrets::of_file(fixed, path.clone()).map_err(|cause| ConfigError::Unreadable {
+            variable: name,
+            path,
+            source: io::Error::other(cause),
+        }),
+        None if fixed.is_empty() => Err(ConfigError::NoSecret),
+        None => Ok(fixed.into()),
+    }
 }
 
-/// Datadog's API key.
+/// What the public listener speaks TLS with, if it does.
+///
+/// # Errors
+/// The certificate or its key cannot be used.
+pub fn tls(arguments: &TlsArgs) -> Result<Option<Tls>, ConfigError> {
+    let pair = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
+    pair.map(|(certificate, key)| Tls::read(certificate, key)).transpose().map_err(ConfigError::BadTls)
+}
+
+/// Datadog's API key: that of the variable, which wins, or that of the file.
 ///
 /// # Errors
 /// There is none, or it cannot be used.
 pub fn api_key(environment: Environment<'_>) -> Result<ApiKey, ConfigError> {
     let bad = |variable| ConfigError::BadApiKey { variable };
-    if let Some(text) = variable(environment, "DD_API_KEY") {
+    if let Some(text) = variable(environment, "DD_API_KEY")? {
         return ApiKey::new(&text).ok_or(bad("DD_API_KEY"));
     }
     let name = "DD_API_KEY_FILE";
-    let text = file(environment, name)?.ok_or(ConfigError::NoApiKey)?;
-    let path = variable(environment, name).map(PathBuf::from).unwrap_or_default();
+    let (path, text) = file(environment, name)?.ok_or(ConfigError::NoApiKey)?;
     Ok(ApiKey::new(&text).ok_or(bad(name))?.of_file(&path))
 }
 
@@ -204,11 +271,11 @@ pub fn api_key(environment: Environment<'_>) -> Result<ApiKey, ConfigError> {
 /// The variable that says so is not usable.
 pub fn endpoint(environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
     for name in ["DD_DD_URL", "DD_URL"] {
-        if let Some(url) = variable(environment, name) {
+        if let Some(url) = variable(environment, name)? {
             return Endpoint::new(url.trim()).ok_or(ConfigError::BadEndpoint { variable: name, what: "base URL" });
         }
     }
-    let site = variable(environment, "DD_SITE").unwrap_or_else(|| "datadoghq.com".to_owned());
+    let site = variable(environment, "DD_SITE")?.unwrap_or_else(|| "datadoghq.com".to_owned());
     Endpoint::of_site(site.trim()).ok_or(ConfigError::BadEndpoint { variable: "DD_SITE", what: "site" })
 }
 
@@ -217,8 +284,8 @@ pub fn endpoint(environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
 /// # Errors
 /// A prefix, a pattern or a tag cannot be used.
 pub fn tagging(arguments: &TagArgs, environment: Environment<'_>) -> Result<Tagging, ConfigError> {
-    let mut constant: Vec<String> = tag("env", variable(environment, "DD_ENV").as_deref()).into_iter().collect();
-    let tags = variable(environment, "DD_TAGS").unwrap_or_default();
+    let mut constant: Vec<String> = tag("env", variable(environment, "DD_ENV")?.as_deref()).into_iter().collect();
+    let tags = variable(environment, "DD_TAGS")?.unwrap_or_default();
     for tag in tags.split([' ', ',', '\t', '\n']).filter_map(tag_form) {
         let key = tag.split(':').next().unwrap_or_default();
         if RUN_TAG_KEYS.contains(&key) {

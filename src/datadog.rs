@@ -25,6 +25,6 @@ pub trait Intake {
     /// Sends a payload.
     fn push(&self, payload: &MetricPayload) -> impl Future<Output = Answer>;
 
-    /// Asks whether the key is valid. Whatever the answer, it tells the time.
+    /// Asks whether the key is valid: it is if the verdict is `Taken`. Whatever the answer, it tells the time.
     fn validate(&self) -> impl Future<Output = Answer>;
 }

@@ -57,7 +57,8 @@ pub struct Totals {
     pub rejected: u64,
 }
 
-/// What the ledger must record before anything else is done.
+/// What the ledger must record before anything else is done. A slot that is set aside is then rejected, and a suspect until
+/// that is recorded.
 #[derive(Debug)]
 enum Chore {
     LogPayload { line: String },
@@ -245,10 +246,16 @@ impl<I: Intake> Delivery<I> {
             Chore::SetAside { slot, refused } => {
                 let time = self.now.at((self.clock)()).unwrap_or_default();
                 let lines: Vec<String> = slot.runs.iter().map(|run| refused.line(run, time)).collect();
+                let keys: Vec<RunKey> = slot.keys().collect();
                 if let Err(error) = self.ledger.set_aside(lines.join("\n")).await {
-                    return self.put_off(Chore::SetAside { slot, refused }, &error);
+                    // Others need not wait for this file: the slot is refused, and rejected, another time.
+                    log::error!("{error}: not rejected before that can be recorded, stands aside: {}", list(&keys));
+                    self.suspects.add(&slot, Some(refused), (self.clock)().monotonic + push::HELD);
+                    self.chores.push_front(Chore::Unseal { keys, in_doubt: false });
+                    return Step::Moved;
                 }
-                self.chores.push_front(Chore::Reject { keys: slot.keys().collect() });
+                self.suspects.forget(&slot);
+                self.chores.push_front(Chore::Reject { keys });
                 Step::Moved
             }
             Chore::Reject { keys } => {
@@ -353,7 +360,7 @@ impl<I: Intake> Delivery<I> {
         self.chores.extend(
             pieces.map(|piece| Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt }),
         );
-        self.now.forget();
+        self.now.wait_for_an_answer();
         Step::Moved
     }
 }

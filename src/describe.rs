@@ -21,7 +21,7 @@ pub enum DescribeError {
 impl DescribeError {
     /// What to do about it, where something can be said.
     #[must_use]
-    pub const fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Config(error) => Some(error.hint()),
             Self::Output(_) => None,

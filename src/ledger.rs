@@ -19,6 +19,7 @@ mod record;
 mod recover;
 mod repair;
 mod state;
+mod weight;
 
 use crate::{
     event::RunKey,
@@ -130,8 +131,10 @@ pub struct Options {
     pub lock_patience: Duration,
     /// The second that a new journal carries: now, by the local clock.
     pub birth: i64,
-    /// Where the journal is compacted, if it is mostly settled.
+    /// Where the journal is compacted, if more than half of it is no longer needed.
     pub compact_at_bytes: u64,
+    /// The size of the journal from which no new run is accepted, until settled ones have made room.
+    pub max_journal_bytes: u64,
     /// The limit on distinct series in 30 days, after which new values of tags become `other`.
     pub max_series: usize,
     /// The disk.
@@ -150,6 +153,7 @@ impl Options {
             lock_patience: Duration::from_secs(30),
             birth,
             compact_at_bytes: 8 << 20,
+            max_journal_bytes: 1 << 30,
             max_series: DEFAULT_MAX_SERIES,
             storage: Arc::new(RealDisk),
             vitals: Arc::default(),
@@ -428,7 +432,7 @@ impl Ledger {
     }
 
     /// How many distinct series were made up to the second `now` by the local clock. What is known of them is written to
-    /// its file, if that was not done in the last minute; call it each minute.
+    /// its file, if that was not done in the last ten minutes; call it now and then.
     ///
     /// # Errors
     /// The owning thread is gone.

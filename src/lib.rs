@@ -20,6 +20,14 @@ pub mod datadog;
 
 pub mod delivery;
 
+pub mod watched;
+
+pub mod secrets;
+
+pub mod limits;
+
+mod panics;
+
 pub mod receiver;
 
 pub mod admin;

@@ -6,16 +6,18 @@
 use crate::{cli::LogFormat, explain::escaped};
 use env_logger::fmt::Formatter;
 use log::{
-    Record,
+    LevelFilter, Record,
     kv::{self, Key, Value, VisitSource},
 };
-use serde_json::{Map, json};
+use serde::{Serializer, ser::SerializeMap};
 use std::io::{self, Write};
 
 /// Sets up the log for the process. `RUST_LOG` wins over `default_filter`.
 pub fn init(format: LogFormat, default_filter: &str) {
-    let environment = env_logger::Env::default().default_filter_or(default_filter);
-    let mut builder = env_logger::Builder::from_env(environment);
+    let mut builder = env_logger::Builder::new();
+    // What it says is an error for each request that it cannot read, so that anyone could fill the disk. RUST_LOG can name it.
+    builder.filter_module("actix_http", LevelFilter::Off);
+    builder.parse_env(env_logger::Env::default().default_filter_or(default_filter));
     match format {
         LogFormat::Text => builder.format(text),
         LogFormat::Json => builder.format(json_line),
@@ -37,15 +39,17 @@ fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 
 /// An object a line: `time`, `level`, `target`, `message`, and the fields of the event.
 fn json_line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
-    let mut line = Map::new();
-    line.insert("time".to_owned(), json!(jiff::Timestamp::now()));
-    line.insert("level".to_owned(), json!(record.level().as_str().to_lowercase()));
-    line.insert("target".to_owned(), json!(record.target()));
-    line.insert("message".to_owned(), json!(escaped(&record.args().to_string())));
+    let mut json = serde_json::Serializer::new(&mut *out);
+    let mut line = json.serialize_map(None)?;
+    line.serialize_entry("time", &jiff::Timestamp::now())?;
+    line.serialize_entry("level", &record.level().as_str().to_lowercase())?;
+    line.serialize_entry("target", record.target())?;
+    line.serialize_entry("message", &escaped(&record.args().to_string()))?;
     for (key, value) in fields(record) {
-        line.insert(key, json!(escaped(&value)));
+        line.serialize_entry(&key, &escaped(&value))?;
     }
-    writeln!(out, "{}", serde_json::Value::Object(line))
+    line.end()?;
+    writeln!(out)
 }
 
 /// A value as it can stand between others.

@@ -4,17 +4,22 @@
 //! unsigned one learns nothing and costs no parsing. Nothing answers 202 before the ledger says that it is on disk.
 
 mod body;
+mod server;
+mod tls;
 
 use crate::{
+    config::Repositories,
     event::{self, CompletedRun, Event},
     explain::{self, explain},
     ledger::{Accepted, Ledger, Unavailable},
+    limits::Limits,
     metrics::Tagging,
-    signature::{Secret, Signature},
+    secrets::Secrets,
+    signature::Signature,
     vitals::{Delivered, Outcome},
 };
 use actix_web::{
-    App, HttpRequest, HttpResponse, HttpServer,
+    HttpRequest, HttpResponse,
     dev::Server,
     http::{
         StatusCode,
@@ -22,17 +27,13 @@ use actix_web::{
     },
     web,
 };
-use body::{BodyError, Budget, Unreading};
+use body::{Bodies, BodyError, Unreading};
 use serde_json::json;
-use std::{
-    borrow::Cow,
-    io,
-    net::TcpListener,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use server::Kept;
+use std::{borrow::Cow, io, net::TcpListener, sync::Arc, time::Instant};
 
-pub use body::{BODIES_MAX_BYTES, BODY_MAX_BYTES};
+pub use body::BODY_MAX_BYTES;
+pub use tls::Tls;
 
 /// How much of a delivery's GUID is told, in characters. GitHub's have 36.
 const GUID_MAX_CHARS: usize = 64;
@@ -43,43 +44,48 @@ const RETRY_AFTER_S: &str = "5";
 /// What every request needs.
 #[derive(Debug)]
 pub struct Receiver {
-    secrets: Vec<Secret>,
+    secrets: Arc<Secrets>,
+    repositories: Option<Repositories>,
     tagging: Tagging,
     ledger: Ledger,
-    budget: Budget,
+    limits: Limits,
+    bodies: Bodies,
 }
 
 impl Receiver {
-    /// A receiver that takes deliveries signed with any of `secrets`.
+    /// A receiver that takes deliveries of all repositories that are signed with any of `secrets`, within the usual limits.
     #[must_use]
-    pub fn new(secrets: Vec<Secret>, tagging: Tagging, ledger: Ledger) -> Self {
-        Self { secrets, tagging, ledger, budget: Budget::new(BODIES_MAX_BYTES) }
+    pub fn new(secrets: Arc<Secrets>, tagging: Tagging, ledger: Ledger) -> Self {
+        let limits = Limits::default();
+        Self { secrets, repositories: None, tagging, ledger, limits, bodies: Bodies::new(&limits) }
     }
 
-    /// Serves on a bound listener until stopped through the server's handle; requests that are under way then have
-    /// `stop_timeout`, in whole seconds.
+    /// The same, within these limits.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, bodies: Bodies::new(&limits), ..self }
+    }
+
+    /// The same, and it ignores runs of all other repositories than these, if there are any.
+    #[must_use]
+    pub fn repositories(self, repositories: Option<Repositories>) -> Self {
+        Self { repositories, ..self }
+    }
+
+    /// Serves on a bound listener, in TLS if a pair is given, until stopped through the server's handle.
     ///
     /// # Errors
     /// The listener cannot be used.
-    pub fn serve(self: Arc<Self>, listener: TcpListener, stop_timeout: Duration) -> io::Result<Server> {
-        let receiver = web::Data::from(self);
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(web::Data::clone(&receiver))
-                .service(
-                    web::resource("/webhook").route(web::post().to(webhook)).default_service(web::to(wrong_method)),
-                )
-                .service(
-                    web::resource("/healthz")
-                        .route(web::get().to(healthy))
-                        .route(web::head().to(healthy))
-                        .default_service(web::to(wrong_method_get)),
-                )
-                .default_service(web::to(not_found))
-        });
-        let server = server.disable_signals().shutdown_timeout(stop_timeout.as_secs()).listen(listener)?;
-        Ok(server.run())
+    pub fn serve(self: Arc<Self>, tls: Option<&Tls>, listener: TcpListener) -> io::Result<Server> {
+        server::serve(self, tls, listener)
     }
+}
+
+fn routes(app: &mut web::ServiceConfig) {
+    let webhook = web::resource("/webhook").route(web::post().to(webhook)).default_service(web::to(wrong_method));
+    let healthz = web::resource("/healthz").route(web::get().to(healthy)).route(web::head().to(healthy));
+    app.service(webhook).service(healthz.default_service(web::to(wrong_method_get)));
+    app.default_service(web::to(not_found));
 }
 
 async fn healthy() -> HttpResponse {
@@ -106,7 +112,11 @@ async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, mut payloa
     let outcome = result.as_ref().map_or_else(Refusal::outcome, Reception::outcome);
     receiver.ledger.vitals().answered(outcome, begun.elapsed());
     match result {
-        Ok(reception) => reception.response(),
+        Ok(reception) => {
+            let mut response = reception.response();
+            response.extensions_mut().insert(Kept);
+            response
+        }
         Err(refusal) => refusal.response(payload),
     }
 }
@@ -156,17 +166,24 @@ impl Receiver {
             .get("x-hub-signature-256")
             .and_then(|value| Signature::parse(value.as_bytes()))
             .ok_or(Refusal::NotSigned)?;
-        let body = self.budget.read(headers, payload).await?;
-        if !self.secrets.iter().any(|secret| secret.verifies(&body, &signature)) {
+        let body = self.bodies.read(headers, payload).await?;
+        if !self.secrets.verify(&body, &signature, Instant::now()) {
             log::debug!("a wrong signature from {:?}", request.peer_addr());
             return Err(Refusal::NotSigned);
         }
+        let body = self.bodies.verified(body)?;
         let json = json_of(headers, &body)?;
         let event = text(headers, "x-github-event");
         let guid = text(headers, "x-github-delivery").map(|guid| explain::cut(guid, GUID_MAX_CHARS));
         let parsed = event::parse(event, &json).map_err(|error| Refusal::Malformed(explain(&error)))?;
         match parsed {
-            Event::Completed(completed) => self.accept(&completed, guid).await,
+            Event::Completed(completed) => match &self.repositories {
+                Some(repositories) if !repositories.take(&completed.repository) => {
+                    let reason = "repository not in --repositories".to_owned();
+                    Ok(self.ignored(reason, guid, Some(completed.repository.to_string())))
+                }
+                _ => self.accept(&completed, guid).await,
+            },
             Event::NotOurs(why) => {
                 let repository = event::repository(&json);
                 Ok(self.ignored(why.to_string(), guid, repository.map(|repository| repository.to_string())))
@@ -286,7 +303,7 @@ impl Refusal {
             }
             Self::Malformed(error) => (StatusCode::BAD_REQUEST, error),
             Self::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
-            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s".to_owned()),
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned()),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too much is in flight".to_owned()),
             Self::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the delivery cannot be recorded at the moment".to_owned())

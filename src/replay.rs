@@ -123,7 +123,7 @@ async fn to_another(url: &str, deliveries: &[Delivery]) -> Result<Summary, Repla
         return Err(ReplayError::BadUrl);
     }
     let mut summary = Summary::new(format!("to {url}"), false);
-    if let Some(secret) = secrets.first() {
+    if let Some(secret) = secrets.current().first() {
         send_all(url, secret, deliveries, &mut summary).await?;
     }
     Ok(summary)
@@ -136,7 +136,8 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
     // Of the moment: nobody else can sign for a receiver that lives as long as one replay.
     let secret: String = std::iter::repeat_with(fastrand::alphanumeric).take(40).collect();
     let secrets: Vec<Secret> = Secret::new(secret.as_bytes()).into_iter().collect();
-    let settings = Settings::new(mode, cache_dir, &arguments.common, secrets.clone(), &config::process_environment)?;
+    let settings =
+        Settings::new(mode, cache_dir, &arguments.common, secrets.clone().into(), &config::process_environment)?;
     let target = match &settings.datadog {
         Some((endpoint, _)) => format!("live, to {endpoint}"),
         None => "as a dry run: nothing was pushed to Datadog".to_owned(),
@@ -144,7 +145,7 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
     let mut summary = Summary::new(target, true);
     let mut application = Application::build(settings, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let url = format!("http://{}/webhook", application.address);
-    let server = application.listen(ANSWER_TIMEOUT)?;
+    let server = application.listen()?;
     if let Some(secret) = secrets.first() {
         send_all(&url, secret, deliveries, &mut summary).await?;
     }

@@ -1,14 +1,16 @@
 //! The service: all rooms wired together, from the first line in the log to the last.
 
 use crate::{
-    admin::{About, Admin},
+    admin::{About, Admin, Rotating},
     cli::{self, AdminListen},
     config::{self, ConfigError, Settings},
     cost::Cost,
     datadog::{Client, ClientError},
     delivery::{Backoff, Clock, Delivery},
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
-    receiver::Receiver,
+    limits::{Limits, raise_open_files},
+    panics,
+    receiver::{Receiver, Tls},
     systemd,
     vitals::Outcome,
 };
@@ -27,6 +29,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
+
+/// Connections that may wait to be accepted. The system has a limit of its own, which is often this.
+const CONNECTIONS_QUEUED: i32 = 4096;
 
 /// The service cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,7 @@ pub struct Application {
     ledger: Ledger,
     owner: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
+    tls: Option<Tls>,
     listener: TcpListener,
     about: About,
     admin: Option<(SocketAddr, TcpListener)>,
@@ -100,7 +106,11 @@ pub struct Application {
 
 /// Binds an address: the one there is now, and the listener.
 fn bind(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), ServeError> {
-    let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        // `bind` has set it to 128: beyond that the system lets new clients wait for a second and more.
+        rustix::net::listen(&listener, CONNECTIONS_QUEUED)?;
+        Ok((listener.local_addr()?, listener))
+    });
     bound.map_err(|source| ServeError::Listen { flag, address, source })
 }
 
@@ -111,6 +121,7 @@ impl Application {
     /// Either is not possible.
     pub fn build(settings: Settings, listen: SocketAddr) -> Result<Self, ServeError> {
         let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
+        let key = settings.datadog.as_ref().map(|(_, key)| key.clone());
         let client = settings.datadog.map(|(endpoint, key)| Client::new(endpoint, key)).transpose()?;
         let mut files = Files::new(&settings.cache_dir, settings.mode);
         let is_payload_log_wanted = settings.payload_log.is_some();
@@ -120,9 +131,14 @@ impl Application {
             files.payloads = path;
         }
         let started_at = jiff::Timestamp::now();
-        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at };
-        let options =
-            Options { max_series: settings.max_series, ..Options::new(files, settings.reruns, started_at.as_second()) };
+        let secrets = Arc::new(settings.secrets);
+        let rotating = Rotating { secrets: Some(Arc::clone(&secrets)), key, tls: settings.tls.clone() };
+        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at, rotating };
+        let options = Options {
+            max_series: settings.max_series,
+            max_journal_bytes: settings.max_journal_bytes,
+            ..Options::new(files, settings.reruns, started_at.as_second())
+        };
         let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
         // After the lock, so that a second process waits for the first one to go and its address with it.
         let (address, listener) = bind("--listen", listen)?;
@@ -130,9 +146,10 @@ impl Application {
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
         }
-        let receiver = Arc::new(Receiver::new(settings.secrets, settings.tagging, ledger.clone()));
-        let (about, admin) = (about, None);
-        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, listener, about, admin })
+        let receiver = Receiver::new(secrets, settings.tagging, ledger.clone());
+        let receiver = Arc::new(receiver.limits(settings.limits).repositories(settings.repositories));
+        let (tls, admin) = (settings.tls, None);
+        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, tls, listener, about, admin })
     }
 
     /// Binds the admin listener's address too.
@@ -146,12 +163,12 @@ impl Application {
         Ok(self)
     }
 
-    /// Starts the public listener. A stop waits for `stop_timeout` for requests that are under way.
+    /// Starts the public listener.
     ///
     /// # Errors
     /// The listener cannot be used.
-    pub fn listen(&self, stop_timeout: Duration) -> Result<ServerHandle, ServeError> {
-        let server = Arc::clone(&self.receiver).serve(self.listener.try_clone()?, stop_timeout)?;
+    pub fn listen(&self) -> Result<ServerHandle, ServeError> {
+        let server = Arc::clone(&self.receiver).serve(self.tls.as_ref(), self.listener.try_clone()?)?;
         let handle = server.handle();
         drop(actix_web::rt::spawn(server));
         Ok(handle)
@@ -163,7 +180,7 @@ impl Application {
     /// # Errors
     /// A listener cannot be used.
     pub async fn run_until(mut self, stop: impl Future<Output = ()>, timeout: Duration) -> Result<(), ServeError> {
-        let handle = self.listen(timeout / 2)?;
+        let handle = self.listen()?;
         let admin = Data::new(Admin::new(self.about.clone(), self.ledger.clone()));
         let admin_handle = self.admin.take().map(|(_, listener)| serve_admin(&admin, listener)).transpose()?;
         systemd::ready(&self.address.to_string());
@@ -225,10 +242,16 @@ impl Application {
 /// # Errors
 /// It cannot be started.
 pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
+    panics::ignore_those_of_strangers();
     let environment = &config::process_environment;
     let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
     let secrets = config::secrets(environment)?;
-    let settings = Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?;
+    let settings = Settings {
+        limits: limits(Limits { stop_timeout: arguments.shutdown_timeout / 2, ..Limits::from(&arguments.limits) }),
+        tls: config::tls(&arguments.tls)?,
+        ..Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?
+    };
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
     actix_web::rt::System::new().block_on(async {
         let stop = stop_signal()?;
@@ -237,7 +260,7 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
             log::info!("status page on http://{address}/");
         }
         log::info!(
-            "runhound {} {}, listening on http://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
+            "runhound {} {}, listening on {scheme}://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
             env!("CARGO_PKG_VERSION"),
             target.map_or_else(|| "dry run, nothing is pushed".to_owned(), |target| format!("live to {target}")),
             application.address,
@@ -254,6 +277,20 @@ fn serve_admin(admin: &Data<Admin>, listener: TcpListener) -> Result<ServerHandl
     let handle = server.handle();
     drop(actix_web::rt::spawn(server));
     Ok(handle)
+}
+
+/// The limits that this process can keep: each connection is an open file.
+fn limits(wanted: Limits) -> Limits {
+    let open_files = raise_open_files();
+    let limits = wanted.within(open_files);
+    if limits != wanted {
+        log::warn!(
+            "{open_files} open files, the hard limit of this process, are too few for {} connections: {} are taken",
+            wanted.max_connections,
+            limits.max_connections
+        );
+    }
+    limits
 }
 
 /// Done at the first SIGTERM or SIGINT.

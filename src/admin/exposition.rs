@@ -5,6 +5,7 @@
 use super::facts::Facts;
 use crate::{
     admin::health::Reason,
+    datadog::Verdict,
     vitals::{Outcome, Vitals},
 };
 use prometheus::{CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder};
@@ -126,7 +127,7 @@ pub const METRICS: &[Metric] = &[
         "runhound_pushes_total",
         Some("verdict"),
         "Pushes to Datadog, by what its answer meant",
-        |facts| VERDICTS.map(|verdict| (verdict, number(facts.pushes.get(verdict).copied().unwrap_or(0)))).into(),
+        |facts| Verdict::NAMES.map(|verdict| (verdict, number(facts.pushes.get(verdict).copied().unwrap_or(0)))).into(),
     ),
     metric(
         Kind::Counter,
@@ -189,9 +190,6 @@ pub const METRICS: &[Metric] = &[
     }),
 ];
 
-/// Every verdict on a push.
-pub(super) const VERDICTS: [&str; 6] = ["taken", "retry", "unexpected", "denied", "refused", "too_large"];
-
 /// The facts and the distributions, in Prometheus's text format.
 pub(super) fn text(facts: &Facts, vitals: &Vitals) -> prometheus::Result<Vec<u8>> {
     let registry = Registry::new();
@@ -225,4 +223,56 @@ pub(super) fn text(facts: &Facts, vitals: &Vitals) -> prometheus::Result<Vec<u8>
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::facts::{FileSize, tests::facts};
+
+    fn exposed(facts: &Facts) -> String {
+        String::from_utf8(text(facts, &Vitals::default()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_metric_has_a_type_and_help_and_a_name_of_its_unit() {
+        let file = FileSize { kind: "journal", path: "journal.jsonl".to_owned(), bytes: 1 };
+        let text = exposed(&Facts { clock_apart_seconds: Some(0), files: vec![file], ..facts() });
+        for Metric { name, kind, help, .. } in METRICS {
+            let kind = if *kind == Kind::Counter { "counter" } else { "gauge" };
+            assert!(text.contains(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")), "{name}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            assert_eq!(METRICS.iter().filter(|metric| metric.name == *name).count(), 1, "{name}");
+        }
+        let histograms = Vitals::default();
+        for histogram in histograms.histograms() {
+            assert!(text.contains(&format!("_bucket{{le=\"+Inf\"}} {}", histogram.get_sample_count())));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out_and_every_label_is_there_before_its_first_event() {
+        let text = exposed(&Facts { pending: None, series: None, clock_apart_seconds: None, ..facts() });
+        for name in ["runhound_pending_runs", "runhound_series{", "runhound_clock_apart_seconds"] {
+            assert!(!text.contains(&format!("\n{name}")), "{name}");
+        }
+        for verdict in Verdict::NAMES {
+            assert!(text.contains(&format!("runhound_pushes_total{{verdict=\"{verdict}\"}} 0")), "{verdict}");
+        }
+        for outcome in Outcome::ALL.map(Outcome::name) {
+            assert!(text.contains(&format!("runhound_deliveries_total{{outcome=\"{outcome}\"}} 0")), "{outcome}");
+        }
+    }
+
+    #[test]
+    fn before_the_first_run_the_time_since_the_last_is_the_time_since_the_start() {
+        let mut facts = facts();
+        facts.now = facts.started_at + jiff::SignedDuration::from_secs(90);
+        assert!(exposed(&facts).contains("\nrunhound_seconds_since_last_accepted 90\n"));
+        facts.last_accepted_at = Some(facts.now - jiff::SignedDuration::from_secs(5));
+        facts.last_push_at = facts.last_accepted_at;
+        let text = exposed(&facts);
+        assert!(text.contains("\nrunhound_seconds_since_last_accepted 5\n"));
+        assert!(text.contains("\nrunhound_seconds_since_last_push 5\n"));
+    }
 }

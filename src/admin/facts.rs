@@ -102,6 +102,8 @@ pub struct Facts {
     pub max_series: usize,
     /// Tags whose new values are sent as `other`.
     pub capped_tags: Vec<&'static str>,
+    /// Secrets and certificates whose files cannot be used as they are now, so that those of before are.
+    pub stale: Vec<&'static str>,
     /// The files, and how large they are.
     pub files: Vec<FileSize>,
     /// Datadog's last answers, the latest first.
@@ -163,6 +165,7 @@ impl Facts {
             series,
             max_series: about.max_series,
             capped_tags: overview.map(|overview| overview.capped).unwrap_or_default(),
+            stale: about.rotating.stale(),
             files,
             history: notes.history(now),
             answers: notes.answers.into(),
@@ -171,5 +174,41 @@ impl Facts {
         facts.troubles = health::troubles(&facts);
         facts.degraded = !facts.troubles.is_empty();
         facts
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::{
+        admin::Rotating,
+        ledger::{Files, Mode, Standing},
+    };
+
+    /// A live service at its start, with which nothing is the matter.
+    pub(in crate::admin) fn facts() -> Facts {
+        let files = Files::new(std::path::Path::new("/nowhere"), Mode::Live);
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let about = About {
+            target: Some("https://api.datadoghq.eu".to_owned()),
+            max_series: 5000,
+            files,
+            started_at: now,
+            rotating: Rotating::default(),
+        };
+        let standing = Standing { known: 0, pending: 0 };
+        let overview = Overview { standing, oldest_end: None, capped: Vec::new() };
+        let series = SeriesCount { last_hour: 0, last_30_days: 0 };
+        Facts::new(&about, &Vitals::default(), now, None, Some((overview, series)))
+    }
+
+    #[test]
+    fn without_an_answer_of_the_ledger_what_it_knows_is_not_known() {
+        let files = Files::new(std::path::Path::new("/nowhere"), Mode::DryRun);
+        let now = Timestamp::UNIX_EPOCH;
+        let about = About { target: None, max_series: 1, files, started_at: now, rotating: Rotating::default() };
+        let facts = Facts::new(&about, &Vitals::default(), now, Some("the disk is silent".to_owned()), None);
+        assert_eq!((facts.mode, facts.ready), ("dry_run", false));
+        assert!(facts.pending.is_none() && facts.series.is_none() && facts.known_ids.is_none());
     }
 }

@@ -76,11 +76,13 @@ pub enum Reason {
     RunsRejected,
     /// New values of tags are sent as `other`.
     SeriesLimited,
+    /// What is in use was read before, and cannot be read again.
+    SecretsStale,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DatadogRefuses,
         Self::DatadogSilent,
         Self::BacklogOld,
@@ -89,6 +91,7 @@ impl Reason {
         Self::RunsInDoubt,
         Self::RunsRejected,
         Self::SeriesLimited,
+        Self::SecretsStale,
     ];
 
     /// The word for it, as in `/status.json` and in the metric `runhound_degraded`.
@@ -103,6 +106,7 @@ impl Reason {
             Self::RunsInDoubt => "runs_in_doubt",
             Self::RunsRejected => "runs_rejected",
             Self::SeriesLimited => "series_limited",
+            Self::SecretsStale => "secrets_stale",
         }
     }
 
@@ -130,6 +134,9 @@ impl Reason {
             }
             Self::RunsRejected => {
                 "See the file of rejected runs for Datadog's answer; mend the cause, then `runhound replay` that file."
+            }
+            Self::SecretsStale => {
+                "What was read before is in use. The log names the file and why it cannot be used; mend it, no restart is needed."
             }
             Self::SeriesLimited => {
                 "See the log for the tag with the most values. Raise --max-series if they are worth their cost."
@@ -199,9 +206,97 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
             format!("{} in doubt since the start", count(facts.runs.in_doubt, "run")),
         ));
     }
+    if !facts.stale.is_empty() {
+        let what = format!("cannot be read or used as they are now: {}", facts.stale.join(", "));
+        troubles.push(Trouble::new(Reason::SecretsStale, what));
+    }
     if !facts.capped_tags.is_empty() {
         let what = format!("New values are sent as other of: {}", facts.capped_tags.join(" "));
         troubles.push(Trouble::new(Reason::SeriesLimited, what));
     }
     troubles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admin::facts::{Pending, tests::facts},
+        vitals::Answered,
+    };
+    use jiff::{SignedDuration, Timestamp};
+
+    fn reasons(facts: &Facts) -> Vec<Reason> {
+        troubles(facts).iter().map(|trouble| trouble.reason).collect()
+    }
+
+    fn ago(seconds: i64) -> Option<Timestamp> {
+        Some(facts().now - SignedDuration::from_secs(seconds))
+    }
+
+    /// Datadog's last answer, and requests have failed for so long.
+    fn failing(verdict: &'static str, status: Option<u16>, seconds: i64) -> Facts {
+        let at = facts().now;
+        let text = String::new();
+        let answer = Answered { at, request: "series", verdict, status, text, runs: 1, points: 4, took_ms: 5 };
+        Facts { answers: vec![answer], failing_since: ago(seconds), ..facts() }
+    }
+
+    #[test]
+    fn a_service_with_which_nothing_is_the_matter_is_well() {
+        assert_eq!(reasons(&facts()), []);
+        assert!(!facts().degraded);
+    }
+
+    #[test]
+    fn a_refusal_counts_at_once_and_silence_after_a_minute() {
+        for verdict in ["denied", "refused", "too_large"] {
+            assert_eq!(reasons(&failing(verdict, Some(403), 0)), [Reason::DatadogRefuses], "{verdict}");
+        }
+        for (verdict, status) in [("retry", None), ("retry", Some(503)), ("unexpected", Some(302))] {
+            assert_eq!(reasons(&failing(verdict, status, 59)), [], "{status:?}");
+            assert_eq!(reasons(&failing(verdict, status, 60)), [Reason::DatadogSilent], "{status:?}");
+        }
+        assert!(troubles(&failing("retry", None, 60))[0].what.contains("does not answer"));
+        assert!(troubles(&failing("retry", Some(503), 60))[0].what.contains("answers 503"));
+    }
+
+    #[test]
+    fn a_backlog_is_old_after_ten_minutes() {
+        let pending = |age| Facts { pending: Some(Pending { runs: 1, oldest_age_seconds: Some(age) }), ..facts() };
+        assert_eq!((reasons(&pending(599)), reasons(&pending(600))), (vec![], vec![Reason::BacklogOld]));
+    }
+
+    #[test]
+    fn clocks_are_apart_from_a_minute_on_in_either_direction() {
+        let apart = |seconds| Facts { clock_apart_seconds: Some(seconds), ..facts() };
+        assert_eq!((reasons(&apart(60)), reasons(&apart(-60))), (vec![], vec![]));
+        assert_eq!(reasons(&apart(61)), [Reason::ClockApart]);
+        assert_eq!(reasons(&apart(-61)), [Reason::ClockApart]);
+    }
+
+    #[test]
+    fn what_cannot_be_mended_is_told_of_for_an_hour() {
+        let told = |at| Facts { in_doubt_at: at, rejected_at: at, ..facts() };
+        assert_eq!(reasons(&told(ago(3599))), [Reason::RunsRejected, Reason::RunsInDoubt]);
+        assert_eq!(reasons(&told(ago(3600))), []);
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_comes_first_and_capped_tags_last() {
+        let blocked = Some("disk full".to_owned());
+        let (capped_tags, stale) = (vec!["branch"], vec!["the API key"]);
+        let facts = Facts { blocked, capped_tags, stale, ..failing("denied", Some(403), 1) };
+        let expected = [Reason::NotRecorded, Reason::DatadogRefuses, Reason::SecretsStale, Reason::SeriesLimited];
+        assert_eq!(reasons(&facts), expected);
+        assert!(troubles(&facts)[2].what.ends_with("the API key") && troubles(&facts)[3].what.ends_with("branch"));
+    }
+
+    #[test]
+    fn every_reason_has_a_name_and_a_hint_of_its_own() {
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+            assert_eq!(Reason::ALL.iter().filter(|other| other.hint() == reason.hint()).count(), 1);
+        }
+    }
 }

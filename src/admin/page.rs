@@ -362,7 +362,7 @@ fn groups(facts: &Facts) -> Vec<Group> {
         let look = if name == "taken" { "" } else { "warn" };
         number.map(|number| Fact::of(if name == "too_large" { "too large" } else { name }, number, look))
     };
-    let mut pushes: Vec<Fact> = super::exposition::VERDICTS.into_iter().filter_map(verdict).collect();
+    let mut pushes: Vec<Fact> = crate::datadog::Verdict::NAMES.into_iter().filter_map(verdict).collect();
     pushes.push(Fact::of("points taken", facts.points, ""));
     if let Some(apart) = facts.clock_apart_seconds {
         let is_apart = facts.troubles.iter().any(|trouble| trouble.reason == super::Reason::ClockApart);

@@ -7,8 +7,8 @@ use tempfile::NamedTempFile;
 const HUSH: &str = "hush-5f3a";
 
 /// An environment with these variables and no others.
-fn of<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
-    |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+fn of<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Result<Option<String>, ConfigError> + 'a {
+    |name| Ok(variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
 }
 
 fn file_of(bytes: impl AsRef<[u8]>) -> NamedTempFile {
@@ -22,7 +22,14 @@ fn path(file: &NamedTempFile) -> &str {
 }
 
 fn common() -> Common {
-    Common { reruns: Reruns::Push, tags: tag_arguments(), max_series: 5_000, payload_log: None }
+    Common {
+        reruns: Reruns::Push,
+        repositories: Vec::new(),
+        tags: tag_arguments(),
+        max_series: 5_000,
+        payload_log: None,
+        max_journal_mib: 1_024,
+    }
 }
 
 fn tag_arguments() -> TagArgs {
@@ -48,7 +55,8 @@ fn endpoint_of(variables: &[(&str, &str)]) -> Result<String, ConfigError> {
 
 /// Asserts that the secrets are these, in this order, by what they sign.
 fn assert_secrets(variables: &[(&str, &str)], expected: &[&str]) {
-    let signed: Vec<String> = secrets(&of(variables)).unwrap().iter().map(|secret| secret.sign(b"body")).collect();
+    let signed: Vec<String> =
+        secrets(&of(variables)).unwrap().current().iter().map(|secret| secret.sign(b"body")).collect();
     let expected = expected.iter().map(|text| Secret::new(text.as_bytes()).unwrap().sign(b"body"));
     assert_eq!(signed, expected.collect::<Vec<_>>());
 }
@@ -90,6 +98,7 @@ fn a_file_that_is_empty_is_an_error_that_names_variable_and_path() {
         assert_eq!(explain(&secrets(&of(&in_file)).unwrap_err()), expected);
         let error = api_key(&of(&[("DD_API_KEY_FILE", path(&file))])).unwrap_err();
         assert_eq!(explain(&error), format!("DD_API_KEY_FILE: {} is empty", path(&file)));
+        assert!(error.hint().contains("API key") && !error.hint().contains("one a line"), "{}", error.hint());
     }
 }
 
@@ -117,6 +126,7 @@ fn a_key_comes_from_the_variable_or_the_file_and_is_trimmed() {
         assert!(api_key(&of(variables)).is_ok(), "{variables:?}");
     }
     assert!(matches!(api_key(&of(&[])), Err(ConfigError::NoApiKey)));
+    assert!(ConfigError::NoApiKey.hint().contains("DD_API_KEY_FILE"));
     assert!(matches!(api_key(&of(&[("DD_API_KEY", " ")])), Err(ConfigError::NoApiKey)));
 }
 
@@ -227,6 +237,7 @@ fn a_pattern_that_is_none_is_named() {
 fn settings_are_those_of_arguments_and_environment() {
     let common = Common {
         reruns: Reruns::Drop,
+        repositories: vec!["acme".to_owned()],
         tags: TagArgs {
             metric_prefix: "acme.ci".to_owned(),
             branches: vec!["release/*".to_owned()],
@@ -234,12 +245,15 @@ fn settings_are_those_of_arguments_and_environment() {
         },
         max_series: 700,
         payload_log: Some("payloads.jsonl".into()),
+        max_journal_mib: 3,
     };
     let environment = [("DD_API_KEY", "key"), ("DD_SITE", "datadoghq.eu"), ("DD_ENV", "prod")];
-    let settings = Settings::new(Mode::Live, Path::new("cache"), &common, Vec::new(), &of(&environment)).unwrap();
+    let settings =
+        Settings::new(Mode::Live, Path::new("cache"), &common, Vec::new().into(), &of(&environment)).unwrap();
     assert_eq!((settings.mode, settings.reruns), (Mode::Live, Reruns::Drop));
     assert_eq!(settings.cache_dir, Path::new("cache"));
-    assert_eq!(settings.max_series, 700);
+    assert_eq!((settings.max_series, settings.max_journal_bytes), (700, 3 << 20));
+    assert!(settings.repositories.is_some());
     assert_eq!(settings.payload_log.as_deref(), Some(Path::new("payloads.jsonl")));
     assert_eq!(settings.datadog.unwrap().0.to_string(), "https://api.datadoghq.eu");
     assert_eq!((settings.tagging.prefix.as_str(), settings.tagging.extra), ("acme.ci", vec![ExtraTag::Actor]));
@@ -249,7 +263,7 @@ fn settings_are_those_of_arguments_and_environment() {
 
 #[test]
 fn a_live_run_needs_a_key_and_a_dry_run_neither_key_nor_intake() {
-    let new = |mode, variables| Settings::new(mode, Path::new("cache"), &common(), Vec::new(), &of(variables));
+    let new = |mode, variables| Settings::new(mode, Path::new("cache"), &common(), Vec::new().into(), &of(variables));
     assert!(matches!(new(Mode::Live, &[]), Err(ConfigError::NoApiKey)));
     assert!(new(Mode::Live, &[("DD_API_KEY", "key")]).unwrap().datadog.is_some());
     let odd = [("DD_API_KEY", "two words"), ("DD_URL", "none"), ("DD_API_KEY_FILE", "/nowhere")];
@@ -270,7 +284,9 @@ fn every_error() -> Vec<ConfigError> {
         secrets(&of(&missing)).unwrap_err(),
         secrets(&of(&[("GITHUB_WEBHOOK_SECRET_FILE", path(&not_utf8))])).unwrap_err(),
         secrets(&of(&[("GITHUB_WEBHOOK_SECRET_FILE", path(&empty))])).unwrap_err(),
+        secrets(&|name: &str| Err(ConfigError::NotText(name.to_owned()))).unwrap_err(),
         api_key(&of(&[])).unwrap_err(),
+        api_key(&of(&[("DD_API_KEY_FILE", path(&empty))])).unwrap_err(),
         api_key(&of(&[("DD_API_KEY", &words)])).unwrap_err(),
         api_key(&of(&[("DD_API_KEY_FILE", path(&two_keys))])).unwrap_err(),
         api_key(&of(&[("DD_API_KEY_FILE", path(&not_utf8))])).unwrap_err(),
@@ -279,6 +295,8 @@ fn every_error() -> Vec<ConfigError> {
         tagging_of(&[("DD_TAGS", "branch:x"), ("DD_API_KEY", HUSH)]).unwrap_err(),
         with_prefix("a b").unwrap_err(),
         with_branches(&["["]).unwrap_err(),
+        Repositories::new(&["[".to_owned()]).unwrap_err(),
+        tls(&TlsArgs { tls_cert: Some(path(&not_utf8).into()), tls_key: Some(path(&two_keys).into()) }).unwrap_err(),
     ]
 }
 
@@ -294,10 +312,13 @@ const fn variant(error: &ConfigError) -> &'static str {
         ConfigError::BadPrefix(_) => VARIANTS[6],
         ConfigError::BadGlob(_) => VARIANTS[7],
         ConfigError::ReservedTag(_) => VARIANTS[8],
+        ConfigError::NotText(_) => VARIANTS[9],
+        ConfigError::BadRepository { .. } => VARIANTS[10],
+        ConfigError::BadTls(_) => VARIANTS[11],
     }
 }
 
-const VARIANTS: [&str; 9] = [
+const VARIANTS: [&str; 12] = [
     "no secret",
     "empty file",
     "unreadable file",
@@ -307,6 +328,9 @@ const VARIANTS: [&str; 9] = [
     "bad prefix",
     "bad glob",
     "reserved tag",
+    "not text",
+    "bad repository",
+    "bad tls",
 ];
 
 #[test]
@@ -315,7 +339,7 @@ fn every_error_says_what_to_do() {
     let variants: BTreeSet<&str> = errors.iter().map(variant).collect();
     assert_eq!(variants, VARIANTS.into(), "each error is tried");
     let hints: BTreeSet<&str> = errors.iter().map(ConfigError::hint).collect();
-    assert_eq!(hints.len(), VARIANTS.len(), "a hint of its own for each");
+    assert_eq!(hints.len(), VARIANTS.len() + 1, "a hint of its own for each, and two for an empty file");
     assert!(hints.iter().all(|hint| !hint.trim().is_empty()));
 }
 

@@ -3,17 +3,24 @@
 use super::{
     Intake,
     key::ApiKey,
-    verdict::{Verdict, http_date, verdict},
+    verdict::{Verdict, http_date, says_valid, unexpected, verdict},
 };
 use crate::metrics::MetricPayload;
 use awc::{
     Connector,
-    error::{ConnectError, SendRequestError},
+    error::{ConnectError, PayloadError, SendRequestError},
     http::{Uri, header::HeaderMap},
 };
 use flate2::{Compression, write::GzEncoder};
-use futures_util::StreamExt;
-use std::{cell::RefCell, fmt, io::Write, sync::Arc, time::Duration};
+use futures_util::{Stream, StreamExt};
+use std::{
+    cell::RefCell,
+    fmt,
+    io::{ErrorKind, Write},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
 
 /// How long a request may take.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +40,10 @@ impl Default for Timeouts {
 /// No more of an answer is read than this; one that goes on is not one we know.
 const ANSWER_MAX_BYTES: usize = 64 << 10;
 
-/// How much of an answer is kept for logs and for `rejected.jsonl`, in bytes.
+/// How much of an answer is kept for logs and for `rejected.jsonl`, in bytes, with control characters escaped.
 const ANSWER_KEPT_BYTES: usize = 1000;
+
+const NOT_IN_TIME: &str = "no answer in time";
 
 /// Where the intake is: a base URL, which may have a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +54,20 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint from its base URL; `None` unless that is an `http` or `https` URL with a host, and without query,
-    /// user or password.
+    /// An endpoint from its base URL; `None` unless that is an `http` or `https` URL with a host, perhaps a port, and without
+    /// query, fragment, user or password.
     #[must_use]
     pub fn new(base: &str) -> Option<Self> {
         let base = base.trim_end_matches('/').to_owned();
         let uri: Uri = base.parse().ok()?;
-        let is_plain = uri.query().is_none() && !uri.authority()?.as_str().contains('@');
+        let authority = uri.authority()?;
+        // What is parsed has lost its fragment.
+        let is_plain = uri.query().is_none() && !base.contains('#') && !authority.as_str().contains('@');
+        let after_host = authority.as_str().strip_prefix(authority.host())?;
+        let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        if !after_host.is_empty() && !after_host.strip_prefix(':').is_some_and(is_port) {
+            return None;
+        }
         if !is_plain || !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host()?.is_empty() {
             return None;
         }
@@ -95,9 +111,13 @@ impl Answer {
     /// What an answer of `status` means. `headers` finds a header's text by its lower-case name.
     pub(crate) fn new<'a>(status: u16, headers: impl Fn(&str) -> Option<&'a str>, body: &[u8]) -> Self {
         let date = headers("date").and_then(http_date);
-        let now = date.unwrap_or_else(|| jiff::Timestamp::now().as_second());
-        let verdict = verdict(status, headers, body, now);
+        let verdict = verdict(status, headers, body, second(date));
         Self { verdict, status: Some(status), date, text: kept_text(body) }
+    }
+
+    /// The second of the answer, for a `Retry-After` that is a date.
+    fn now(&self) -> i64 {
+        second(self.date)
     }
 
     /// There was none, and `why`.
@@ -105,6 +125,10 @@ impl Answer {
         let verdict = Verdict::Retry { after: None, surely_failed, is_unexpected: false };
         Self { verdict, status: None, date: None, text: why.to_owned() }
     }
+}
+
+fn second(date: Option<i64>) -> i64 {
+    date.unwrap_or_else(|| jiff::Timestamp::now().as_second())
 }
 
 /// Sends payloads to one endpoint with one key.
@@ -143,36 +167,59 @@ impl Client {
     }
 
     /// The answer to a request with this key. An answer may repeat what it was sent; the key goes no further.
-    async fn answer(&self, sent: awc::SendClientRequest, key: &ApiKey) -> Answer {
-        match tokio::time::timeout(self.timeouts.whole, Self::read(sent)).await {
-            Ok(Ok(answer)) => Answer { text: key.hidden_in(&answer.text), ..answer },
-            Ok(Err(error)) => Answer::none(is_surely_failed(&error), &error.to_string()),
-            Err(_) => Answer::none(false, "no answer in time"),
-        }
-    }
-
-    async fn read(sent: awc::SendClientRequest) -> Result<Answer, SendRequestError> {
-        let mut response = sent.await?;
+    ///
+    /// Once the head is here it counts, whatever becomes of the body. Only a 2xx must be known to its end, and what it says be
+    /// `as_asked`.
+    async fn answer(&self, sent: awc::SendClientRequest, key: &ApiKey, as_asked: fn(&[u8]) -> bool) -> Answer {
+        let deadline = Instant::now() + self.timeouts.whole;
+        let mut response = match timeout_at(deadline, sent).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Answer::none(is_surely_failed(&error), &error.to_string()),
+            Err(_) => return Answer::none(false, NOT_IN_TIME),
+        };
         let mut body = Vec::new();
-        while let Some(chunk) = response.next().await {
-            let Ok(chunk) = chunk else {
-                return Ok(Answer::none(false, "the answer broke off"));
-            };
-            body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_MAX_BYTES {
-                return Ok(Answer::none(false, "the answer does not end"));
-            }
-        }
+        let read = timeout_at(deadline, read(&mut response, &mut body)).await.unwrap_or(Err(NOT_IN_TIME));
         let headers = response.headers();
-        // awc takes a connection that is closed early for the end of the body. Of one without a length only its text can
-        // tell: half a JSON is none.
-        let length = text_of(headers, "content-length").and_then(|length| length.parse::<usize>().ok());
-        let is_chunked = headers.contains_key("transfer-encoding");
-        if !is_chunked && length.is_some_and(|length| body.len() < length) {
-            return Ok(Answer::none(false, "the answer broke off"));
+        let read = read.and_then(|()| if is_short(headers, body.len()) { Err("the answer broke off") } else { Ok(()) });
+        let head = |name: &str| text_of(headers, name);
+        let mut answer = Answer::new(response.status().as_u16(), head, &body);
+        answer.text = kept_text(&key.hidden_in(&body, read.is_err()));
+        if response.status().is_success() && (read.is_err() || !as_asked(&body)) {
+            answer.verdict = unexpected(head, answer.now());
         }
-        Ok(Answer::new(response.status().as_u16(), |name| text_of(headers, name), &body))
+        if let Err(why) = read
+            && response.status().is_success()
+        {
+            why.clone_into(&mut answer.text);
+        }
+        answer
     }
+}
+
+/// Reads a body as far as it is read; why that is not all of it.
+async fn read(
+    response: &mut (impl Stream<Item = Result<impl AsRef<[u8]>, PayloadError>> + Unpin),
+    body: &mut Vec<u8>,
+) -> Result<(), &'static str> {
+    while let Some(chunk) = response.next().await {
+        match chunk {
+            Ok(chunk) => body.extend_from_slice(chunk.as_ref()),
+            Err(PayloadError::Io(error)) if error.kind() == ErrorKind::TimedOut => return Err(NOT_IN_TIME),
+            Err(_) => return Err("the answer broke off"),
+        }
+        if body.len() > ANSWER_MAX_BYTES {
+            body.truncate(ANSWER_MAX_BYTES);
+            return Err("the answer does not end");
+        }
+    }
+    Ok(())
+}
+
+/// awc takes a connection that is closed early for the end of the body. Of one without a length only its text can
+/// tell: half a JSON is none.
+fn is_short(headers: &HeaderMap, read_bytes: usize) -> bool {
+    let length = text_of(headers, "content-length").and_then(|length| length.parse::<usize>().ok());
+    !headers.contains_key("transfer-encoding") && length.is_some_and(|length| read_bytes < length)
 }
 
 impl Intake for Client {
@@ -184,13 +231,13 @@ impl Intake for Client {
             .insert_header(("DD-API-KEY", key.header()))
             .insert_header(("Content-Type", "application/json"))
             .insert_header(("Content-Encoding", "gzip"));
-        self.answer(request.send_body(gzip(payload)), &key).await
+        self.answer(request.send_body(gzip(payload)), &key, |_| true).await
     }
 
     async fn validate(&self) -> Answer {
         let key = self.key();
         let request = self.http.get(&self.endpoint.validate).insert_header(("DD-API-KEY", key.header()));
-        self.answer(request.send(), &key).await
+        self.answer(request.send(), &key, says_valid).await
     }
 }
 
@@ -207,16 +254,20 @@ fn is_surely_failed(error: &SendRequestError) -> bool {
 }
 
 fn kept_text(body: &[u8]) -> String {
-    let kept = body.get(..body.len().min(ANSWER_KEPT_BYTES)).unwrap_or_default();
-    let text = String::from_utf8_lossy(kept);
-    text.trim()
-        .chars()
-        .flat_map(|char| {
-            let escaped = char.is_control().then(|| char.escape_default());
-            let kept = (!char.is_control()).then_some(char);
-            escaped.into_iter().flatten().chain(kept)
-        })
-        .collect()
+    let mut kept = String::new();
+    for char in String::from_utf8_lossy(body).trim().chars() {
+        let before = kept.len();
+        if char.is_control() {
+            kept.extend(char.escape_default());
+        } else {
+            kept.push(char);
+        }
+        if kept.len() > ANSWER_KEPT_BYTES {
+            kept.truncate(before);
+            break;
+        }
+    }
+    kept
 }
 
 fn gzip(payload: &MetricPayload) -> Vec<u8> {

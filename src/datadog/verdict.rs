@@ -29,6 +29,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The words for all of them.
+    pub const NAMES: [&'static str; 6] = ["taken", "retry", "unexpected", "denied", "refused", "too_large"];
+
     /// The word for it.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -61,6 +64,17 @@ pub fn verdict<'a>(status: u16, headers: impl Fn(&str) -> Option<&'a str>, body:
         408 | 500..=599 => retry(false, false),
         _ => retry(false, true),
     }
+}
+
+/// What a 2xx means that is not all here, or not as it should be: Datadog may have taken it, and nothing says that it has.
+pub(super) fn unexpected<'a>(headers: impl Fn(&str) -> Option<&'a str>, now: i64) -> Verdict {
+    Verdict::Retry { after: asked_wait(headers, now), surely_failed: false, is_unexpected: true }
+}
+
+/// Whether an answer to the question about the key says that it is valid. A 2xx alone does not: a sign-in page has one, and so
+/// has whatever answers every path. Source: Datadog's API reference, "Validate API key".
+pub(super) fn says_valid(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer.get("valid") == Some(&Value::Bool(true)))
 }
 
 /// Empty, or JSON in which `errors` is missing or empty.
@@ -117,6 +131,15 @@ mod tests {
         }
         for body in [r#"{"errors":["no"]}"#, r#"{"errors":"no"}"#, "<html>sign in</html>", "ok", "{"] {
             assert_eq!(of(200, &[], body), retry(None, false, true), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_valid_where_an_answer_says_so() {
+        assert!(says_valid(b" {\n \"valid\": true,\n \"more\": 1\n}"));
+        for body in ["", "{}", r#"{"valid":false}"#, r#"{"valid":"true"}"#, r#"{"errors":[]}"#, "true", "<html>", "[]"]
+        {
+            assert!(!says_valid(body.as_bytes()), "{body}");
         }
     }
 

@@ -95,26 +95,35 @@ impl Refused {
 }
 
 /// Slots that were refused alone. One is to blame only if it is refused again after Datadog has taken another one;
-/// if Datadog takes none, the fault lies between us.
+/// if Datadog takes none, the fault lies between us. One that is too large alone stands aside too, and is never to blame.
 #[derive(Debug, Default)]
 pub(super) struct Suspects(Vec<Suspect>);
 
 #[derive(Debug)]
 struct Suspect {
     keys: HashSet<RunKey>,
-    refused: Refused,
+    /// `None` if it is too large.
+    refused: Option<Refused>,
     /// When it is tried again.
     due: Duration,
     another_was_taken: bool,
 }
 
+impl Suspect {
+    fn is_of(&self, slot: &Slot) -> bool {
+        slot.keys().all(|key| self.keys.contains(&key))
+    }
+}
+
 impl Suspects {
-    /// Has a slot stand aside until `due`, or a little longer: suspects are tried a second apart.
-    pub(super) fn add(&mut self, slot: &Slot, refused: Refused, due: Duration) {
+    /// Has a slot stand aside until `due`, or a little longer: suspects are tried a second apart. That another one was taken
+    /// after an earlier refusal of it still counts.
+    pub(super) fn add(&mut self, slot: &Slot, refused: Option<Refused>, due: Duration) {
+        let another_was_taken = self.0.iter().any(|suspect| suspect.another_was_taken && suspect.is_of(slot));
         self.forget(slot);
         let last = self.0.iter().map(|suspect| suspect.due + Duration::from_secs(1)).max();
         let due = due.max(last.unwrap_or_default());
-        self.0.push(Suspect { keys: slot.keys().collect(), refused, due, another_was_taken: false });
+        self.0.push(Suspect { keys: slot.keys().collect(), refused, due, another_was_taken });
     }
 
     pub(super) fn forget(&mut self, slot: &Slot) {
@@ -123,10 +132,10 @@ impl Suspects {
         }
     }
 
-    /// Datadog has taken the slots of `keys`: they are cleared, and all others are due now.
+    /// Datadog has taken the slots of `keys`: they are cleared, and all others that were refused are due now.
     pub(super) fn another_was_taken(&mut self, keys: &HashSet<RunKey>, moment: Duration) {
         self.0.retain(|suspect| suspect.keys.is_disjoint(keys));
-        for suspect in &mut self.0 {
+        for suspect in self.0.iter_mut().filter(|suspect| suspect.refused.is_some() && !suspect.another_was_taken) {
             suspect.another_was_taken = true;
             suspect.due = moment;
         }
@@ -134,15 +143,14 @@ impl Suspects {
 
     /// Why a slot that was refused once more is rejected, if Datadog has taken another one meanwhile.
     pub(super) fn is_convicted(&self, slot: &Slot) -> Option<Refused> {
-        let mut suspects = self.0.iter().filter(|suspect| suspect.another_was_taken);
-        let suspect = suspects.find(|suspect| slot.keys().all(|key| suspect.keys.contains(&key)))?;
-        Some(suspect.refused.clone())
+        let suspect = self.0.iter().find(|suspect| suspect.another_was_taken && suspect.is_of(slot))?;
+        suspect.refused.clone()
     }
 
     /// Whether these slots have been refused alone before.
     pub(super) fn knows(&self, slots: &[Slot]) -> bool {
         let mut keys = slots.iter().flat_map(Slot::keys);
-        keys.all(|key| self.0.iter().any(|suspect| suspect.keys.contains(&key)))
+        keys.all(|key| self.0.iter().any(|suspect| suspect.refused.is_some() && suspect.keys.contains(&key)))
     }
 
     pub(super) fn keys(&self) -> HashSet<RunKey> {

@@ -63,49 +63,61 @@ impl fmt::Debug for Clock {
 pub(super) struct Now {
     mode: Mode,
     learned: Option<Learned>,
+    /// Whether nothing is sealed before the next answer.
+    is_awaited: bool,
     was_apart: bool,
+    was_dateless: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Learned {
     date: i64,
     at: Duration,
+    /// Whether an answer told it. Until one does, the local clock stands in.
+    is_told: bool,
 }
 
 impl Now {
     pub(super) const fn new(mode: Mode) -> Self {
-        Self { mode, learned: None, was_apart: false }
+        Self { mode, learned: None, is_awaited: true, was_apart: false, was_dateless: false }
     }
 
     /// The second it is; `None` before Datadog has answered. A dry run asks nobody and uses the local clock.
     pub(super) fn at(&self, moment: Moment) -> Option<i64> {
         match self.mode {
             Mode::DryRun => Some(moment.unix),
-            Mode::Live => self.learned.map(|learned| {
+            Mode::Live => self.learned.filter(|_| !self.is_awaited).map(|learned| {
                 let since = moment.monotonic.saturating_sub(learned.at).as_secs();
                 learned.date.saturating_add_unsigned(since)
             }),
         }
     }
 
-    /// Takes the clock over from an answer that came at `moment`.
+    /// Takes the clock over from an answer that came at `moment`. One without a date changes nothing of what was told before.
     pub(super) fn learn(&mut self, date: Option<i64>, moment: Moment) {
-        let date = date.unwrap_or_else(|| {
-            log::warn!("Datadog's answer has no date: using the local clock");
-            moment.unix
-        });
-        let apart = date - moment.unix;
+        self.is_awaited = false;
+        let is_told = self.learned.is_some_and(|learned| learned.is_told);
+        if date.is_none() && !self.was_dateless {
+            let clock = if is_told { "going on from the last one that had" } else { "using the local clock" };
+            log::warn!("Datadog's answer has no date: {clock}");
+        }
+        self.was_dateless = date.is_none();
+        if date.is_none() && is_told {
+            return;
+        }
+        let second = date.unwrap_or(moment.unix);
+        let apart = second - moment.unix;
         let is_apart = apart.abs() > APART_MAX_S;
         if is_apart && !self.was_apart {
             log::warn!("the local clock is {apart} s apart from Datadog's: check the time of this machine");
         }
         self.was_apart = is_apart;
-        self.learned = Some(Learned { date, at: moment.monotonic });
+        self.learned = Some(Learned { date: second, at: moment.monotonic, is_told: date.is_some() });
     }
 
     /// Waits for the next answer before anything is sealed.
-    pub(super) fn forget(&mut self) {
-        self.learned = None;
+    pub(super) const fn wait_for_an_answer(&mut self) {
+        self.is_awaited = true;
     }
 
     /// How long until the next second begins.
@@ -134,8 +146,20 @@ mod tests {
         assert_eq!(now.at(moment(2_500, 500)), Some(1_000));
         assert_eq!(now.at(moment(4_499, 9_999)), Some(1_001));
         assert_eq!(now.next_second(moment(4_300, 0)), Duration::from_millis(200));
-        now.forget();
+        now.wait_for_an_answer();
         assert_eq!(now.at(moment(5_000, 500)), None);
+    }
+
+    #[test]
+    fn an_answer_without_a_date_keeps_the_clock_that_was_told() {
+        let mut now = Now::new(Mode::Live);
+        now.learn(Some(1_000), moment(0, 500));
+        now.learn(None, moment(3_000, 503));
+        assert_eq!(now.at(moment(4_000, 504)), Some(1_004));
+        now.wait_for_an_answer();
+        assert_eq!(now.at(moment(5_000, 505)), None);
+        now.learn(None, moment(6_000, 506));
+        assert_eq!(now.at(moment(6_000, 506)), Some(1_006));
     }
 
     #[test]
@@ -143,6 +167,8 @@ mod tests {
         let mut now = Now::new(Mode::Live);
         now.learn(None, moment(0, 500));
         assert_eq!(now.at(moment(3_000, 0)), Some(503));
+        now.learn(None, moment(4_000, 900));
+        assert_eq!(now.at(moment(4_000, 900)), Some(900), "nobody has told another");
         assert_eq!(Now::new(Mode::DryRun).at(moment(0, 700)), Some(700));
     }
 }

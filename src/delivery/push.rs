@@ -19,8 +19,8 @@ use std::time::Duration;
 const WINDOW_BEHIND_S: i64 = 58 * 60;
 const WINDOW_AHEAD_S: i64 = 9 * 60;
 
-/// The wait after an answer about the key, and the time for which a refused slot stands aside.
-const HELD: Duration = Duration::from_secs(60);
+/// The wait after an answer about the key, and the time for which a slot stands aside that was refused or is too large.
+pub(super) const HELD: Duration = Duration::from_secs(60);
 
 /// How many runs the line about a push names.
 const LOGGED_KEYS: usize = 20;
@@ -45,6 +45,10 @@ impl<I: Intake> Delivery<I> {
         let points = payload.series.iter().map(|series| series.points.len()).sum();
         self.note("series", &answer, (runs, points), asked, answer.verdict == Verdict::Taken);
         match answer.verdict.clone() {
+            Verdict::Taken if piece.is_witness => {
+                log::info!("taken once more, to see whether anything is: {}", Shown(&answer));
+                self.taken(piece, payload, moment)
+            }
             Verdict::Taken => {
                 log::info!(runs:% = first(&piece.slots); "pushed {runs} runs: {}", Shown(&answer));
                 self.taken(piece, payload, moment)
@@ -116,12 +120,28 @@ impl<I: Intake> Delivery<I> {
                 self.put_back(halves);
                 Step::Moved
             }
+            // Its runs are marked: it has told that nothing is taken now.
+            Err(piece) if piece.is_witness => Step::Moved,
             Err(piece) => {
-                log::error!("{}: a single slot is too large for something between us: it is kept", Shown(answer));
-                self.put_back([piece]);
-                self.wait_until(moment.monotonic + HELD)
+                let keys = list(&ledger::keys_of(&piece.slots));
+                log::error!(
+                    "{}: a single slot is too large for something between us: it is kept: {keys}",
+                    Shown(answer)
+                );
+                self.set_apart(piece, moment)
             }
         }
+    }
+
+    /// Nobody is to blame for a slot that is too large, and nobody waits for it: it stands aside. But one that may have been
+    /// taken would be counted twice at another second: it is repeated as it stands, after all others of the batch.
+    fn set_apart(&mut self, piece: Piece, moment: Moment) -> Step {
+        if let Some(batch) = self.batch.as_mut().filter(|_| piece.is_in_doubt) {
+            batch.pieces.push_back(piece);
+            return self.wait_until(moment.monotonic + HELD);
+        }
+        self.unseal_aside(&piece, None, moment);
+        Step::Moved
     }
 
     /// A 400. The whole batch, and a slot alone, is tried three times; what lies between is split at once.
@@ -132,10 +152,11 @@ impl<I: Intake> Delivery<I> {
             return Step::Moved;
         }
         piece.refusals += 1;
+        // A try of this very sealing may have been taken: it stands aside, and the refusal of another sealing convicts it.
         if let [slot] = piece.slots.as_slice()
+            && !piece.is_in_doubt
             && let Some(refused) = self.suspects.is_convicted(slot)
         {
-            self.suspects.forget(slot);
             self.chores.push_back(Chore::SetAside { slot: slot.clone(), refused });
             return Step::Moved;
         }
@@ -153,19 +174,21 @@ impl<I: Intake> Delivery<I> {
 
     /// A slot that is refused alone waits until Datadog has taken another one: only then is it to blame.
     fn stand_aside(&mut self, piece: &Piece, answer: &Answer, moment: Moment) {
-        for slot in &piece.slots {
-            log::warn!(
-                "refused alone, stands aside for {} s: {}",
-                HELD.as_secs(),
-                list(&slot.keys().collect::<Vec<_>>())
-            );
-            let refused = Refused { status: answer.status, answer: answer.text.clone() };
-            self.suspects.add(slot, refused, moment.monotonic + HELD);
-        }
-        self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt });
+        let keys = list(&ledger::keys_of(&piece.slots));
+        log::warn!("refused alone, stands aside for {} s: {keys}", HELD.as_secs());
+        let refused = Refused { status: answer.status, answer: answer.text.clone() };
+        self.unseal_aside(piece, Some(refused), moment);
         if let Some(batch) = &mut self.batch {
             batch.call_witness();
         }
+    }
+
+    /// Takes a slot out of the batch; it is sealed again after a while, alone.
+    fn unseal_aside(&mut self, piece: &Piece, refused: Option<Refused>, moment: Moment) {
+        for slot in &piece.slots {
+            self.suspects.add(slot, refused.clone(), moment.monotonic + HELD);
+        }
+        self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt });
     }
 }
 

@@ -1,7 +1,7 @@
 //! The file of which series the last 30 days made.
 //!
-//! Invariant: it is a statistic, not a record. A start does without it where it is missing or cannot be read, and no
-//! answer waits for it but that of a count, once a minute at the most.
+//! Invariant: it is a statistic, not a record. A start does without it where it is missing or cannot be read. It is written by
+//! the ledger's one thread, so whatever comes in meanwhile waits for it: every ten minutes at the most, and at the end.
 
 use super::{
     Files,
@@ -19,7 +19,7 @@ use std::{
 };
 
 /// The file is not written again before so many seconds have passed.
-const SAVE_EVERY_S: u64 = 60;
+const SAVE_EVERY_S: u64 = 600;
 
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -111,10 +111,12 @@ fn forget(guard: &mut SeriesGuard, now: i64) {
 #[must_use]
 pub fn inspect(files: &Files, max: usize, now: i64) -> String {
     let path = files.series.display();
-    let guard = match read(&RealDisk, &files.series, max) {
+    let mut guard = match read(&RealDisk, &files.series, max) {
         Ok(guard) => guard,
         Err(error) => return format!("{}: a start counts series anew", explain(&error)),
     };
+    // As a start would: what is old makes no tag wide, and caps nothing.
+    guard.forget(now);
     let widest = match guard.widest() {
         Some((key, values)) => format!("the tag with the most values is {key}, with {values}"),
         None => "no tag has values yet".to_owned(),
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_series_is_written_once_a_minute_and_at_the_end() {
+    fn what_is_known_of_series_is_written_every_ten_minutes_and_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = Files::new(dir.path(), Mode::Live).series;
         let open = |now| SeriesFile::open(&RealDisk, &path, 8, now);
@@ -157,19 +159,19 @@ mod tests {
         file.turn(&RealDisk, NOW);
         assert!(!path.exists(), "nothing has changed");
         accept(&mut file, "a", NOW);
-        file.turn(&RealDisk, NOW + 59);
-        assert!(!path.exists(), "not within a minute");
-        assert_eq!(file.turn(&RealDisk, NOW + 60), SeriesCount { last_hour: 4, last_30_days: 4 });
+        file.turn(&RealDisk, NOW + 599);
+        assert!(!path.exists(), "not within ten minutes");
+        assert_eq!(file.turn(&RealDisk, NOW + 600), SeriesCount { last_hour: 4, last_30_days: 4 });
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let first = fs::read(&path).unwrap();
-        accept(&mut file, "b", NOW + 61);
-        file.turn(&RealDisk, NOW + 62);
+        accept(&mut file, "b", NOW + 601);
+        file.turn(&RealDisk, NOW + 602);
         assert_eq!(fs::read(&path).unwrap(), first);
-        accept(&mut file, "c", NOW + 63);
+        accept(&mut file, "c", NOW + 603);
         file.save(&RealDisk);
-        let mut file = open(NOW + 64);
-        assert_eq!(file.turn(&RealDisk, NOW + 64).last_30_days, 12);
-        let run = accept(&mut file, "d", NOW + 64);
+        let mut file = open(NOW + 604);
+        assert_eq!(file.turn(&RealDisk, NOW + 604).last_30_days, 12);
+        let run = accept(&mut file, "d", NOW + 604);
         assert!(run.tag_set.tags.contains(&"workflow_name:other".to_owned()), "the cap is known after a restart");
     }
 
@@ -209,6 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn a_look_at_the_series_leaves_out_what_is_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path(), Mode::Live);
+        let mut file = SeriesFile::open(&RealDisk, &files.series, 8, NOW);
+        for workflow in ["a", "b", "c"] {
+            accept(&mut file, workflow, NOW);
+        }
+        file.save(&RealDisk);
+        let told = inspect(&files, 8, NOW);
+        assert!(told.contains("workflow_name, with 3; new values are sent as `other` of: workflow_name"), "{told}");
+        let written = fs::read(&files.series).unwrap();
+        let told = inspect(&files, 8, NOW + 31 * 86_400);
+        assert!(told.contains("0 in the last 30 days; the limit is 8; no tag has values yet"), "{told}");
+        assert!(!told.contains("`other`"), "{told}");
+        assert_eq!(fs::read(&files.series).unwrap(), written, "a look changes nothing");
+    }
+
+    #[test]
     fn a_file_of_series_that_cannot_be_written_costs_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("series.json");
@@ -217,7 +237,7 @@ mod tests {
         accept(&mut file, "a", NOW);
         assert_eq!(file.turn(&RealDisk, NOW).last_hour, 4);
         fs::remove_dir(&path).unwrap();
-        file.turn(&RealDisk, NOW + 60);
+        file.turn(&RealDisk, NOW + 600);
         assert!(path.is_file(), "the next time is as good");
     }
 }

@@ -50,7 +50,7 @@ fn journal(path: &Path, bytes: Option<Vec<u8>>, state: &mut State, sent: &KeySet
     let Some(bytes) = bytes else {
         return Ok(format!("{}: will be made", path.display()));
     };
-    let (read, contents, _) = recover::inspect_journal(path, &bytes, |key| sent.contains_key(key))?;
+    let (read, contents) = recover::inspect_journal(path, &bytes, |key| sent.contains_key(key))?;
     let torn = if contents.end < bytes.len() { "; then a torn write, which a start cuts off" } else { "" };
     let pending: Vec<_> = read.pending_runs().filter(|run| !sent.contains_key(run.key)).collect();
     let sealed = pending.iter().filter(|run| !read.is_waiting(run.key)).count();

@@ -16,6 +16,7 @@
 use super::{
     disk::{self, Stamp, Storage, Stored},
     record::{FORMAT, Record},
+    weight::Weight,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -66,6 +67,8 @@ fn decode(bytes: &[u8]) -> Option<(u64, &[u8], usize)> {
 pub(super) struct Contents {
     /// The records of the whole groups, in order, each with the byte at which its group begins.
     pub(super) records: Vec<(usize, Record)>,
+    /// What the records weigh.
+    pub(super) weight: Weight,
     /// How many groups those are.
     pub(super) groups: u64,
     /// Where the last of them begins.
@@ -86,7 +89,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
     if let Some(format) = other_format(bytes) {
         return Err(Flaw::Format(format));
     }
-    let mut contents = Contents { records: Vec::new(), groups: 0, last: 0, end: 0 };
+    let mut contents = Contents { records: Vec::new(), weight: Weight::default(), groups: 0, last: 0, end: 0 };
     let damage = |offset, what| Flaw::Damage { offset, what };
     while let Some((group, lines, len)) = decode(bytes.get(contents.end..).unwrap_or_default()) {
         if group != contents.groups + 1 {
@@ -95,6 +98,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             let record = serde_json::from_slice(line)
                 .map_err(|_| damage(contents.end, "a record that this version cannot read"))?;
+            contents.weight.count(&record, line.len());
             contents.records.push((contents.end, record));
         }
         contents.groups = group;

@@ -11,6 +11,7 @@ use super::{
     record::Record,
     recover::{self, Recovered},
     state::State,
+    weight::Weight,
 };
 use crate::{
     event::RunKey,
@@ -31,6 +32,9 @@ const GROUP_MAX_BYTES: usize = 1 << 20;
 
 /// A journal that failed is not made anew more often, however often somebody asks whether it can be.
 const READY_EVERY: Duration = Duration::from_secs(1);
+
+/// What a run takes in the journal, roughly.
+const RUN_BYTES: usize = 1 << 10;
 
 type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 
@@ -68,10 +72,12 @@ struct Group {
     attempts: HashMap<u64, usize>,
     /// Whether it changes the batch or what is in it; such a group is written before the next change.
     changes_batch: bool,
+    weight: Weight,
 }
 
 impl Group {
     fn add(&mut self, record: Record, line: &[u8], waiting: Waiting) {
+        self.weight.count(&record, line.len());
         self.lines.extend_from_slice(line);
         self.records.push(record);
         self.waiting.push(waiting);
@@ -95,12 +101,15 @@ pub(crate) struct Owner {
     series: SeriesFile,
     reruns: Reruns,
     compact_at_bytes: u64,
+    max_journal_bytes: u64,
+    /// Whether the last new run was refused because the journal would have grown past its limit.
+    is_full: bool,
     /// Whether the journal ends with a batch that no later record says to be settled.
     is_last_batch_bare: bool,
     /// The last second that delivery told, by Datadog's clock.
     now: Option<i64>,
-    /// How many runs the journal holds, settled ones with them.
-    journaled: usize,
+    /// What the journal holds, settled runs with the others.
+    weight: Weight,
     news: Arc<Notify>,
     storage: Arc<dyn Storage>,
     lock: Lock,
@@ -113,10 +122,11 @@ pub(crate) struct Owner {
 
 impl Owner {
     pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
-        let Options { files, reruns, lock_patience, birth, compact_at_bytes, max_series, storage, vitals } = options;
+        let Options { files, reruns, lock_patience, birth, .. } = options;
+        let Options { compact_at_bytes, max_journal_bytes, max_series, storage, vitals, .. } = options;
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;
         let lock = Lock::take(storage.as_ref(), &files.lock, lock_patience)?;
-        let Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite } =
+        let Recovered { state, journal, cache, weight, is_last_batch_bare, must_rewrite } =
             recover::recover(&storage, &files, birth)?;
         let mut owner = Self {
             state,
@@ -127,9 +137,11 @@ impl Owner {
             series: SeriesFile::open(storage.as_ref(), &files.series, max_series, birth),
             reruns,
             compact_at_bytes,
+            max_journal_bytes,
+            is_full: false,
             is_last_batch_bare,
             now: None,
-            journaled,
+            weight,
             news,
             storage,
             lock,
@@ -158,7 +170,7 @@ impl Owner {
         }
         if self.journal.is_usable() {
             self.unready = None;
-            return Ok(());
+            return if self.is_full { self.find_room(RUN_BYTES, &Group::default()) } else { Ok(()) };
         }
         if let Some((at, why)) = &self.unready
             && at.elapsed() < READY_EVERY
@@ -242,12 +254,40 @@ impl Owner {
             answer(reply, Ok(Accepted::Duplicate));
         } else if on_its_way {
             group.waiting.push(Waiting::Accept(reply, Accepted::Duplicate));
+        } else if let Err(error) = self.find_room(line.len(), group) {
+            answer(reply, Err(error));
         } else {
             group.keys.insert(key);
             *group.attempts.entry(key.id.0).or_default() += 1;
             let (run, line) = self.series.bound(run, line, now);
             group.add(Record::Accept(run), &line, Waiting::Accept(reply, Accepted::New));
         }
+    }
+
+    /// Whether the journal may grow by a new run, once it is compacted if that makes room. What settles runs is always written.
+    fn find_room(&mut self, bytes: usize, group: &Group) -> Result<(), Unavailable> {
+        let bytes = (group.lines.len() + bytes) as u64;
+        let has_room = |journal: &Journal, max_bytes: u64| journal.len() + bytes <= max_bytes;
+        let pending = self.state.pending_len();
+        // Each time costs as much as all that is pending takes.
+        let settled_bytes = self.weight.settled_bytes(pending, self.journal.len());
+        let is_worth_it = pending == 0 || settled_bytes * 4 >= self.journal.len();
+        if !has_room(&self.journal, self.max_journal_bytes)
+            && is_worth_it
+            && self.journal.len() * 2 > self.max_journal_bytes
+        {
+            self.compact();
+        }
+        let was_full = std::mem::replace(&mut self.is_full, !has_room(&self.journal, self.max_journal_bytes));
+        if self.is_full && !was_full {
+            let mib = self.max_journal_bytes >> 20;
+            log::error!(
+                "the journal has reached --max-journal-mib {mib}: nothing new until some of {pending} runs are sent"
+            );
+        } else if was_full && !self.is_full {
+            log::info!("the journal has room again for new runs");
+        }
+        if self.is_full { Err(Unavailable("the journal has reached --max-journal-mib".to_owned())) } else { Ok(()) }
     }
 
     fn seal(&mut self, now: i64, limit: usize, choice: &Choice, reply: Reply<Sealed>, group: &mut Group) {
@@ -290,7 +330,7 @@ impl Owner {
         if let Err(error) = &written {
             log::error!("{error}");
         } else {
-            self.journaled += group.keys.len();
+            self.weight.add(&group.weight);
             self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
             recover::apply(&mut self.state, group.records);
             if !group.keys.is_empty() {
@@ -334,21 +374,29 @@ impl Owner {
         let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
         self.journal.rewrite(&lines)?;
         self.state.forget_old(self.now);
-        self.journaled = self.state.pending_len();
+        self.weight = Weight::of(&records, &lines);
+        // A settled run in a slot that is sent whole is needed too.
+        self.weight.keep_all(self.state.pending_len(), self.journal.len());
         self.is_last_batch_bare = self.state.batch().is_some();
         Ok(())
     }
 
-    /// Compacts a journal that is large and mostly settled. A failure is no loss: the next group meets it.
+    /// Compacts a journal that is large and of which more than half is no longer needed: settled runs, and what was said of
+    /// batches.
     fn compact_if_due(&mut self) {
-        let is_mostly_settled = self.state.pending_len() * 2 < self.journaled;
-        if self.journal.len() > self.compact_at_bytes
-            && is_mostly_settled
-            && let Err(error) = self.rewrite_journal()
-        {
+        let (pending, bytes) = (self.state.pending_len(), self.journal.len());
+        if bytes > self.compact_at_bytes && self.weight.is_mostly_settled(pending, bytes) {
+            self.compact();
+        }
+    }
+
+    /// A failure is no loss: the next group meets it.
+    fn compact(&mut self) {
+        let (pending, bytes) = (self.state.pending_len(), self.journal.len());
+        if let Err(error) = self.rewrite_journal() {
             log::error!("the journal cannot be compacted: {error}");
             // Not again before as much has come in: the journal as it is does its work.
-            self.journaled = self.state.pending_len();
+            self.weight.keep_all(pending, bytes);
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     layout::{self, Torn},
     record::Record,
     state::State,
+    weight::Weight,
 };
 use crate::{event::RunKey, explain::explain};
 use std::{collections::HashSet, path::Path, sync::Arc};
@@ -21,8 +22,8 @@ pub(super) struct Recovered {
     pub(super) state: State,
     pub(super) journal: Journal,
     pub(super) cache: WorkflowCache,
-    /// How many runs the journal holds, settled ones with them.
-    pub(super) journaled: usize,
+    /// What the journal holds, settled runs with the others.
+    pub(super) weight: Weight,
     /// Whether the journal ends with a batch that no later record says to be settled.
     pub(super) is_last_batch_bare: bool,
     /// Whether the journal must be written anew before it can be appended to.
@@ -33,10 +34,11 @@ pub(super) struct Recovered {
 pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> Result<Recovered, FileError> {
     let bytes = storage.read(&files.journal).map_err(|source| FileError::io(&files.journal, source))?;
     let read = bytes.as_deref().map(|bytes| read_journal(&files.journal, bytes)).transpose()?;
-    let (mut state, contents, journaled) = match read {
-        Some((state, contents, journaled)) => (state, Some(contents), journaled),
-        None => (State::new(birth), None, 0),
+    let (mut state, mut contents) = match read {
+        Some((state, contents)) => (state, Some(contents)),
+        None => (State::new(birth), None),
     };
+    let weight = contents.as_mut().map(|contents| std::mem::take(&mut contents.weight)).unwrap_or_default();
     let mut cache = open_cache(storage, &files.cache, &state)?;
     if let (Some(bytes), Some(contents)) = (&bytes, &contents) {
         refuse_a_broken_rest_that_was_whole(&files.journal, bytes, contents, |key| cache.contains_key(key))?;
@@ -70,20 +72,19 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
         }
         _ => (Journal::new(Arc::clone(storage), &files.journal), true),
     };
-    Ok(Recovered { state, journal, cache, journaled, is_last_batch_bare, must_rewrite })
+    Ok(Recovered { state, journal, cache, weight, is_last_batch_bare, must_rewrite })
 }
 
-fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents, usize), FileError> {
+fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents), FileError> {
     let mut contents = journal::parse(bytes).map_err(|flaw| match flaw {
         journal::Flaw::Damage { offset, what } => FileError::damaged(path, offset, what),
         journal::Flaw::Format(found) => FileError::Format { path: path.to_owned(), found },
     })?;
-    let journaled = contents.records.iter().filter(|(_, record)| matches!(record, Record::Accept(_))).count();
     let mut state = State::default();
     for (offset, record) in contents.records.drain(..) {
         state.apply(record).map_err(|error| FileError::damaged(path, offset, error.to_string()))?;
     }
-    Ok((state, contents, journaled))
+    Ok((state, contents))
 }
 
 /// Reads a journal and says of it all that a start would, where `is_sent` tells what is in the cache.
@@ -91,7 +92,7 @@ pub(super) fn inspect_journal(
     path: &Path,
     bytes: &[u8],
     is_sent: impl Fn(RunKey) -> bool,
-) -> Result<(State, Contents, usize), FileError> {
+) -> Result<(State, Contents), FileError> {
     let read = read_journal(path, bytes)?;
     refuse_a_broken_rest_that_was_whole(path, bytes, &read.1, is_sent)?;
     Ok(read)

@@ -3,6 +3,8 @@ use crate::metrics::TagSet;
 use std::{fs, num::NonZeroU32};
 use tempfile::TempDir;
 
+mod compaction;
+
 const NOW: i64 = 1_796_000_000;
 const LIMIT: usize = 500_000;
 
@@ -10,6 +12,7 @@ struct House {
     dir: TempDir,
     reruns: Reruns,
     compact_at_bytes: u64,
+    max_journal_bytes: u64,
 }
 
 /// An open ledger that is closed, and waited for, at the end of a test.
@@ -23,7 +26,7 @@ struct Tenant {
 impl House {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, reruns: Reruns::Push, compact_at_bytes: 8 << 20 }
+        Self { dir, reruns: Reruns::Push, compact_at_bytes: 8 << 20, max_journal_bytes: 1 << 30 }
     }
 
     fn files(&self) -> Files {
@@ -34,6 +37,7 @@ impl House {
         let options = Options {
             lock_patience: Duration::ZERO,
             compact_at_bytes: self.compact_at_bytes,
+            max_journal_bytes: self.max_journal_bytes,
             ..Options::new(self.files(), self.reruns, NOW - 10_000)
         };
         let Opened { ledger, owner, standing, open_batch, .. } = Ledger::open(options)?;
@@ -301,29 +305,33 @@ async fn a_broken_last_group_with_a_run_that_was_sent_is_damage() {
 }
 
 #[actix_web::test]
-async fn compaction_drops_settled_runs_and_keeps_everything_else() {
+async fn a_journal_at_its_limit_takes_no_new_run_until_settled_ones_have_made_room() {
     let mut house = House::new();
-    house.compact_at_bytes = 4_000;
+    house.max_journal_bytes = 4_000;
     let tenant = house.open();
-    tenant.accept("1").await;
-    tenant.send_all(NOW).await;
-    let mut id = 1;
-    let mut largest = 0;
-    while id < 60 {
-        id += 1;
-        tenant.accept(&id.to_string()).await;
-        tenant.send_all(NOW + id).await;
-        largest = largest.max(house.journal().len());
-    }
-    assert!(house.journal().len() < 4_500 && largest > 3_000, "{} {largest}", house.journal().len());
-    tenant.accept("1000").await;
-    tenant.accept("1001").await;
-    let house = crash(&house);
-    let tenant = house.open();
-    assert_eq!(tenant.standing, Standing { known: 60, pending: 2 });
-    // The last used second is remembered over compaction: the next one is after it.
-    let batch = tenant.seal(NOW + 61).await;
-    assert!(batch.slots.iter().all(|slot| slot.second > NOW - 5 + 59), "{:?}", shape(&batch));
+    let mut accepted = Vec::new();
+    let refused = loop {
+        let key = (accepted.len() + 1).to_string();
+        match tenant.ledger.accept(run(&key), NOW).await {
+            Ok(outcome) => accepted.push((key, outcome)),
+            Err(error) => break error,
+        }
+    };
+    assert!(accepted.len() > 5 && refused.to_string().contains("--max-journal-mib"), "{refused}");
+    assert!(house.journal().len() <= 4_000);
+    assert_eq!(tenant.accept("1").await, Accepted::Duplicate, "what is recorded is known all the same");
+    // Sealing and marking go on, past the limit.
+    let batch = tenant.seal(NOW).await;
+    assert!(house.journal().len() > 4_000);
+    let keys = keys_of(&batch.slots);
+    let (some, rest) = keys.split_at(2);
+    tenant.ledger.mark(some.to_vec()).await.unwrap();
+    assert!(tenant.ledger.accept(run("101"), NOW).await.is_err(), "too few are settled to make room for them");
+    tenant.ledger.mark(rest.to_vec()).await.unwrap();
+    assert_eq!(tenant.accept("101").await, Accepted::New);
+    assert_eq!(tenant.accept("1").await, Accepted::Duplicate);
+    let tenant = crash(&house).open();
+    assert_eq!(tenant.standing, Standing { known: accepted.len(), pending: 1 });
 }
 
 #[actix_web::test]

@@ -123,20 +123,22 @@ pub struct SeriesGuard {
     capped: BTreeSet<&'static str>,
     /// How many series the known tag sets make.
     count: usize,
+    /// No known tag set was seen before the first of these seconds, and none after the second.
+    seen: Option<(i64, i64)>,
 }
 
 impl SeriesGuard {
     /// Nothing known, and a limit on the series of 30 days.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, known: HashMap::new(), values: BTreeMap::new(), capped: BTreeSet::new(), count: 0 }
+        Self { max, known: HashMap::new(), values: BTreeMap::new(), capped: BTreeSet::new(), count: 0, seen: None }
     }
 
     /// Decides the tags of a run that is accepted in the second `now`, and counts them.
     ///
     /// A value that is new for a capped key becomes `other`. A tag set that is new even so, and would pass the limit, caps a
-    /// key: the one with the most values where none is capped yet, and later, of those that this run brings a new value of,
-    /// the one with the most. A new combination of known values passes.
+    /// key: of those that this run brings a new value of, the one with the most. Where it brings none, the first to be capped
+    /// is the one with the most values of all, and later such a new combination of known values passes.
     pub fn bound(&mut self, run: &Run, now: i64) -> Bounded {
         let is_timed = run.duration_ms.is_some();
         let mut bounded = Bounded { tag_set: Arc::clone(&run.tag_set), capped: None };
@@ -156,18 +158,24 @@ impl SeriesGuard {
     /// Forgets what was last seen more than 30 days before `now`, and lifts all caps once the series left are down to nine
     /// tenths of the limit, so that they do not come and go with every tag set. The keys that were capped until now.
     pub fn forget(&mut self, now: i64) -> BTreeSet<&'static str> {
-        let is_fresh = |second: i64| second >= now.saturating_sub(REMEMBERED_S);
-        self.count = 0;
-        self.values.clear();
-        for (tag_set, seen) in std::mem::take(&mut self.known) {
-            if is_fresh(seen.any) {
-                // A clock that was ahead for a while must not keep them for longer.
-                let timed = seen.timed.filter(|second| is_fresh(*second)).map(|second| second.min(now));
-                self.note(&tag_set, Seen { any: seen.any.min(now), timed });
-            }
+        let first = now.saturating_sub(REMEMBERED_S);
+        if self.seen.is_some_and(|(oldest, newest)| oldest < first || newest > now) {
+            self.forget_before(first, now);
         }
         let is_well_below = self.count.saturating_mul(10) <= self.max.saturating_mul(9);
         if is_well_below { std::mem::take(&mut self.capped) } else { BTreeSet::new() }
+    }
+
+    fn forget_before(&mut self, first: i64, now: i64) {
+        (self.count, self.seen) = (0, None);
+        self.values.clear();
+        for (tag_set, seen) in std::mem::take(&mut self.known) {
+            if seen.any >= first {
+                // A clock that was ahead for a while must not keep them for longer.
+                let timed = seen.timed.filter(|second| *second >= first).map(|second| second.min(now));
+                self.note(&tag_set, Seen { any: seen.any.min(now), timed });
+            }
+        }
     }
 
     /// Distinct series up to `now`.
@@ -235,6 +243,8 @@ impl SeriesGuard {
 
     fn note(&mut self, tag_set: &Arc<TagSet>, seen: Seen) {
         self.count += seen.series();
+        let (first, last) = seen.timed.map_or((seen.any, seen.any), |timed| (seen.any.min(timed), seen.any.max(timed)));
+        self.seen = Some(self.seen.map_or((first, last), |(oldest, newest)| (oldest.min(first), newest.max(last))));
         match self.known.insert(Arc::clone(tag_set), seen) {
             Some(before) => self.count -= before.series(),
             None => {
@@ -271,13 +281,12 @@ impl SeriesGuard {
 
     /// Caps the key that is to blame for a tag set too many, if there is one.
     fn cap(&mut self, tag_set: &TagSet) -> Option<Capped> {
-        let brought: BTreeSet<&str> =
-            names(tag_set).filter(|(key, value)| self.is_new(key, value)).map(|(key, _)| key).collect();
+        let brought = names(tag_set).filter(|(key, value)| !self.capped.contains(key) && self.is_new(key, value));
+        let known = |key: &str| self.values.get(key).map_or(0, HashMap::len);
+        // Of two that are equal by name, to be the same every time.
+        let widest = brought.map(|(key, _)| (key, known(key))).max_by_key(|(key, values)| (*values, Reverse(*key)));
         let is_first = self.capped.is_empty();
-        let may_be_capped = |key: &str| !self.capped.contains(key) && (is_first || brought.contains(key));
-        let keys = self.values.iter().map(|(key, values)| (*key, values.len())).filter(|(key, _)| may_be_capped(key));
-        // Of two that are equal, what this run has a new value of; then by name, to be the same every time.
-        let (key, values) = keys.max_by_key(|(key, values)| (*values, brought.contains(key), Reverse(*key)))?;
+        let (key, values) = widest.or_else(|| if is_first { self.widest() } else { None })?;
         self.capped.insert(key);
         Some(Capped { key, values, series: self.count, max: self.max })
     }

@@ -1,5 +1,14 @@
 //! Bodies of requests, within what one may have and what all may have together.
+//!
+//! There are two budgets. A body counts in the unverified one until its signature is verified, and from then on in the
+//! verified one: however much strangers send, what verified deliveries need is not theirs.
+//!
+//! Where the unverified budget is full, the body that has been coming in for longest gives way, if that is longer than
+//! `GIVES_WAY_AFTER`. So strangers who hold bodies back keep nobody out, be those bodies few and large or many and small; they
+//! would have to send the whole budget anew each second. Where all came in just now, the one that asks for more is refused:
+//! were it to take the place of another, a rush of honest deliveries could keep each other from ever ending.
 
+use crate::limits::Limits;
 use actix_web::{
     body::{BodySize, MessageBody},
     http::header::HeaderMap,
@@ -7,22 +16,24 @@ use actix_web::{
 };
 use futures_util::StreamExt;
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     ops::Deref,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 /// The largest body. Source: GitHub caps payloads at 25 MB.
 pub const BODY_MAX_BYTES: usize = 25 << 20;
 
-/// What the bodies of all requests in flight may take together.
-pub const BODIES_MAX_BYTES: usize = 256 << 20;
-
-/// The longest time for a body. Source: GitHub gives up after 10 s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a body is safe from having to give way. GitHub sends one at once.
+const GIVES_WAY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,24 +41,60 @@ pub(super) enum BodyError {
     TooLarge,
     Busy,
     Broken,
+    /// It took longer than it may, or gave way to another after a while.
     Slow,
 }
 
-/// How much may be in flight, and how much is.
+/// The bodies of all requests.
 #[derive(Debug)]
-pub(super) struct Budget {
-    max_bytes: usize,
-    taken_bytes: AtomicUsize,
+pub(super) struct Bodies {
+    unverified: Unverified,
+    verified: Verified,
+    timeout: Duration,
 }
 
-/// A body, and its share of the budget for as long as it lives.
+impl Bodies {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            unverified: Unverified {
+                max_bytes: limits.unverified_max_bytes,
+                gives_way_after: GIVES_WAY_AFTER,
+                incoming: Mutex::default(),
+            },
+            verified: Verified { max_bytes: limits.verified_max_bytes, taken_bytes: AtomicUsize::new(0) },
+            timeout: limits.client_timeout,
+        }
+    }
+
+    /// Reads a body to its end, no further than it may go and for no longer than it may take.
+    pub(super) async fn read(
+        &self,
+        headers: &HeaderMap,
+        payload: &mut web::Payload,
+    ) -> Result<Body<Place<'_>>, BodyError> {
+        let place = Place { budget: &self.unverified, id: None, has_to_go: Arc::default() };
+        let has_to_go = Arc::clone(&place.has_to_go);
+        tokio::select! {
+            read = tokio::time::timeout(self.timeout, read(headers, payload, place)) => read.unwrap_or(Err(BodyError::Slow)),
+            () = has_to_go.notified() => Err(BodyError::Slow),
+        }
+    }
+
+    /// Moves a body whose signature is verified from one budget to the other.
+    pub(super) fn verified<'b>(&'b self, body: Body<Place<'_>>) -> Result<Body<Share<'b>>, BodyError> {
+        let share = self.verified.share(body.bytes.capacity())?;
+        Ok(Body { bytes: body.bytes, _counted: share })
+    }
+}
+
+/// A body, and what it is counted by for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Body<'b> {
+pub(super) struct Body<C> {
     bytes: Vec<u8>,
-    share: Share<'b>,
+    _counted: C,
 }
 
-impl Deref for Body<'_> {
+impl<C> Deref for Body<C> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -55,60 +102,140 @@ impl Deref for Body<'_> {
     }
 }
 
+async fn read<'b>(
+    headers: &HeaderMap,
+    payload: &mut web::Payload,
+    mut place: Place<'b>,
+) -> Result<Body<Place<'b>>, BodyError> {
+    let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > BODY_MAX_BYTES) {
+        return Err(BodyError::TooLarge);
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| BodyError::Broken)?;
+        let len = bytes.len() + chunk.len();
+        if len > BODY_MAX_BYTES {
+            return Err(BodyError::TooLarge);
+        }
+        if bytes.capacity() < len {
+            let wanted = length.unwrap_or(0).min(len.saturating_mul(2)).max(len);
+            place.grow_to(wanted)?;
+            bytes.reserve_exact(wanted - bytes.len());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Body { bytes, _counted: place })
+}
+
+/// What bodies without a verified signature may take together.
 #[derive(Debug)]
-struct Share<'b> {
-    budget: &'b Budget,
+struct Unverified {
+    max_bytes: usize,
+    gives_way_after: Duration,
+    incoming: Mutex<Incoming>,
+}
+
+#[derive(Debug, Default)]
+struct Incoming {
+    taken_bytes: usize,
+    last_id: u64,
+    /// In the order in which their first bytes came.
+    bodies: BTreeMap<u64, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    since: Instant,
+    bytes: usize,
+    has_to_go: Arc<Notify>,
+}
+
+impl Unverified {
+    /// Nothing panics while it is held.
+    fn incoming(&self) -> MutexGuard<'_, Incoming> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Incoming {
+    /// Makes room of so many bytes for a body, where that is possible.
+    fn make_room(&mut self, bytes: usize, of: &Unverified, for_id: u64) -> Result<(), BodyError> {
+        while self.taken_bytes + bytes > of.max_bytes {
+            let oldest = self.bodies.first_entry().filter(|oldest| *oldest.key() != for_id);
+            let oldest = oldest.filter(|oldest| oldest.get().since.elapsed() >= of.gives_way_after);
+            let Held { bytes: freed, has_to_go, .. } = oldest.ok_or(BodyError::Busy)?.remove();
+            // It lets go of its memory as soon as its task has its turn.
+            self.taken_bytes -= freed;
+            has_to_go.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// The place of one body in the unverified budget.
+#[derive(Debug)]
+pub(super) struct Place<'b> {
+    budget: &'b Unverified,
+    id: Option<u64>,
+    has_to_go: Arc<Notify>,
+}
+
+impl Place<'_> {
+    fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
+        let mut incoming = self.budget.incoming();
+        let id = *self.id.get_or_insert_with(|| {
+            incoming.last_id += 1;
+            let id = incoming.last_id;
+            let held = Held { since: Instant::now(), bytes: 0, has_to_go: Arc::clone(&self.has_to_go) };
+            incoming.bodies.insert(id, held);
+            id
+        });
+        let held = incoming.bodies.get(&id).ok_or(BodyError::Slow)?.bytes;
+        let more = bytes.saturating_sub(held);
+        incoming.make_room(more, self.budget, id)?;
+        incoming.taken_bytes += more;
+        if let Some(held) = incoming.bodies.get_mut(&id) {
+            held.bytes += more;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut incoming = self.budget.incoming();
+        if let Some(held) = self.id.and_then(|id| incoming.bodies.remove(&id)) {
+            incoming.taken_bytes -= held.bytes;
+        }
+    }
+}
+
+/// What bodies with a verified signature may take together.
+#[derive(Debug)]
+struct Verified {
+    max_bytes: usize,
+    taken_bytes: AtomicUsize,
+}
+
+/// The share of one body in the verified budget.
+#[derive(Debug)]
+pub(super) struct Share<'b> {
+    budget: &'b Verified,
     bytes: usize,
 }
 
-impl Share<'_> {
-    fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let more = bytes.saturating_sub(self.bytes);
-        let before = self.budget.taken_bytes.fetch_add(more, Ordering::Relaxed);
-        self.bytes += more;
-        if before + more > self.budget.max_bytes { Err(BodyError::Busy) } else { Ok(()) }
+impl Verified {
+    fn share(&self, bytes: usize) -> Result<Share<'_>, BodyError> {
+        let before = self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let share = Share { budget: self, bytes };
+        if before + bytes > self.max_bytes { Err(BodyError::Busy) } else { Ok(share) }
     }
 }
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
         self.budget.taken_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-impl Budget {
-    pub(super) const fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, taken_bytes: AtomicUsize::new(0) }
-    }
-
-    /// Reads a body to its end, no further than it may go and for no longer than GitHub would wait.
-    pub(super) async fn read(&self, headers: &HeaderMap, payload: &mut web::Payload) -> Result<Body<'_>, BodyError> {
-        match tokio::time::timeout(BODY_TIMEOUT, self.read_on(headers, payload)).await {
-            Ok(read) => read,
-            Err(_) => Err(BodyError::Slow),
-        }
-    }
-
-    async fn read_on(&self, headers: &HeaderMap, payload: &mut web::Payload) -> Result<Body<'_>, BodyError> {
-        let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > BODY_MAX_BYTES) {
-            return Err(BodyError::TooLarge);
-        }
-        let mut body = Body { bytes: Vec::new(), share: Share { budget: self, bytes: 0 } };
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|_| BodyError::Broken)?;
-            let len = body.bytes.len() + chunk.len();
-            if len > BODY_MAX_BYTES {
-                return Err(BodyError::TooLarge);
-            }
-            if body.bytes.capacity() < len {
-                let wanted = length.unwrap_or(0).min(len.saturating_mul(2)).max(len);
-                body.share.grow_to(wanted)?;
-                body.bytes.reserve_exact(wanted - body.bytes.len());
-            }
-            body.bytes.extend_from_slice(&chunk);
-        }
-        Ok(body)
     }
 }
 
@@ -135,27 +262,76 @@ impl MessageBody for Unreading {
 mod tests {
     use super::*;
     use actix_web::{FromRequest, test::TestRequest};
+    use std::task::Waker;
 
-    async fn read(budget: &Budget, bytes: usize) -> Result<Body<'_>, BodyError> {
+    const MIB: usize = 1 << 20;
+
+    fn bodies(unverified_max_bytes: usize, gives_way_after: Duration) -> Bodies {
+        let limits = Limits { unverified_max_bytes, verified_max_bytes: 100, ..Limits::default() };
+        let mut bodies = Bodies::new(&limits);
+        bodies.unverified.gives_way_after = gives_way_after;
+        bodies
+    }
+
+    async fn read(bodies: &Bodies, bytes: usize) -> Result<Body<Place<'_>>, BodyError> {
         let (request, mut payload) = TestRequest::post().set_payload(vec![b'x'; bytes]).to_http_parts();
         let mut payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
-        budget.read(&HeaderMap::new(), &mut payload).await
+        bodies.read(&HeaderMap::new(), &mut payload).await
+    }
+
+    fn held(bodies: &Bodies) -> (usize, usize) {
+        let incoming = bodies.unverified.incoming();
+        (incoming.bodies.len(), incoming.taken_bytes)
     }
 
     #[actix_web::test]
     async fn a_body_of_just_the_limit_is_read_and_one_byte_more_is_not() {
-        let budget = Budget::new(BODIES_MAX_BYTES);
-        assert_eq!(read(&budget, BODY_MAX_BYTES).await.unwrap().len(), BODY_MAX_BYTES);
-        assert_eq!(read(&budget, BODY_MAX_BYTES + 1).await.unwrap_err(), BodyError::TooLarge);
-        assert_eq!(budget.taken_bytes.load(Ordering::Relaxed), 0);
+        let bodies = bodies(64 * MIB, Duration::MAX);
+        assert_eq!(read(&bodies, BODY_MAX_BYTES).await.unwrap().len(), BODY_MAX_BYTES);
+        assert_eq!(read(&bodies, BODY_MAX_BYTES + 1).await.unwrap_err(), BodyError::TooLarge);
+        assert_eq!(held(&bodies), (0, 0));
     }
 
     #[actix_web::test]
-    async fn bodies_in_flight_share_one_budget_and_give_it_back() {
-        let budget = Budget::new(100);
-        let first = read(&budget, 60).await.unwrap();
-        assert_eq!(read(&budget, 60).await.unwrap_err(), BodyError::Busy);
+    async fn bodies_that_came_in_just_now_share_one_budget_and_give_it_back() {
+        let bodies = bodies(100, Duration::MAX);
+        let first = read(&bodies, 60).await.unwrap();
+        assert_eq!(read(&bodies, 60).await.unwrap_err(), BodyError::Busy);
+        assert_eq!(held(&bodies), (1, 60));
         drop(first);
-        assert_eq!(read(&budget, 60).await.unwrap().len(), 60);
+        assert_eq!(read(&bodies, 60).await.unwrap().len(), 60);
+    }
+
+    #[actix_web::test]
+    async fn the_body_that_has_been_coming_in_for_longest_gives_way() {
+        let bodies = bodies(100, Duration::ZERO);
+        let place = || Place { budget: &bodies.unverified, id: None, has_to_go: Arc::default() };
+        let (mut oldest, mut second, mut newest) = (place(), place(), place());
+        oldest.grow_to(30).unwrap();
+        second.grow_to(60).unwrap();
+        newest.grow_to(35).unwrap();
+        assert_eq!((held(&bodies), oldest.grow_to(31)), ((2, 95), Err(BodyError::Slow)));
+        let has_to_go = Arc::clone(&oldest.has_to_go);
+        let mut told = std::pin::pin!(has_to_go.notified());
+        assert!(told.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert_eq!(second.grow_to(70), Err(BodyError::Busy), "the oldest does not drive out others");
+        newest.grow_to(90).unwrap();
+        assert_eq!(held(&bodies), (1, 90));
+        assert_eq!(newest.grow_to(101), Err(BodyError::Busy));
+        drop((oldest, second, newest));
+        assert_eq!(held(&bodies), (0, 0));
+    }
+
+    #[actix_web::test]
+    async fn what_is_verified_no_longer_counts_among_what_is_not() {
+        let bodies = bodies(100, Duration::MAX);
+        let first = bodies.verified(read(&bodies, 60).await.unwrap()).unwrap();
+        assert_eq!(held(&bodies), (0, 0));
+        let second = read(&bodies, 60).await.unwrap();
+        assert_eq!(bodies.verified(second).unwrap_err(), BodyError::Busy);
+        drop(first);
+        let third = read(&bodies, 60).await.unwrap();
+        assert_eq!(bodies.verified(third).unwrap().len(), 60);
+        assert_eq!(bodies.verified.taken_bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -7,12 +7,13 @@ use super::{
 use crate::{
     delivery::{Clock, Delivery, Moment, Step, Totals},
     ledger::{Accepted, Command, Files, Ledger, Mode, OpenError, Options, Owner, Reruns, Standing, Unavailable},
-    metrics::Run,
+    metrics::{DEFAULT_MAX_SERIES, Run},
+    vitals::Vitals,
 };
 use std::{
     path::Path,
     pin::pin,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, LazyLock, Mutex, mpsc},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -58,6 +59,9 @@ pub(super) fn files() -> Files {
     Files::new(Path::new("cache"), Mode::Live)
 }
 
+/// Of all houses together: nobody looks at them, and some hundred thousand houses are built.
+static VITALS: LazyLock<Arc<Vitals>> = LazyLock::new(Arc::default);
+
 impl House {
     pub(super) fn new(settings: Settings) -> Self {
         let clock = Moment { monotonic: Duration::from_secs(50), unix: START };
@@ -70,10 +74,15 @@ impl House {
     pub(super) fn open(&mut self) -> Option<Result<(), OpenError>> {
         let birth = self.clock.lock().unwrap().unix;
         let options = Options {
+            files: files(),
+            reruns: self.settings.reruns,
             lock_patience: Duration::ZERO,
+            birth,
             compact_at_bytes: self.settings.compact_at_bytes,
+            max_journal_bytes: 1 << 30,
+            max_series: DEFAULT_MAX_SERIES,
             storage: Arc::new(self.disk.clone()),
-            ..Options::new(files(), self.settings.reruns, birth)
+            vitals: Arc::clone(&VITALS),
         };
         let opened = until_crash(|| Ledger::with_owner(options))?;
         Some(opened.map(|(ledger, inbox, owner)| {

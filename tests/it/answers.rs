@@ -44,6 +44,22 @@ fn reruns_are_duplicates_where_they_are_dropped() {
 }
 
 #[test]
+fn runs_of_other_repositories_are_ignored_and_take_no_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Start::dry_run(dir.path()).variable("RUNHOUND_REPOSITORIES", "other, ACME/web-*");
+    let service = start.start();
+    let owned = |id, name: &str| workflow_run(id).owner("acme").repo(name);
+    assert_eq!(service.deliver(&owned(1, "Web-Shop")).status, 202);
+    assert_eq!(ignored(&service.deliver(&owned(2, "api"))), "repository not in --repositories");
+    let unusable =
+        service.post(r#"{"action":"completed","workflow_run":{"id":"x"}}"#, &[("X-GitHub-Event", "workflow_run")]);
+    assert_eq!(ignored(&unusable), "workflow_run.id is not a whole number of 64 bits");
+    service.stop();
+    let service = Start::dry_run(dir.path()).start();
+    assert_eq!(service.deliver(&owned(2, "api")).status, 202, "it had no place");
+}
+
+#[test]
 fn what_is_not_ours_is_ignored_with_the_reason() {
     let (dir, service) = service();
     let run = workflow_run(1).body();

@@ -127,6 +127,22 @@ fn a_payload_log_that_cannot_be_written_is_told_at_the_start() {
 }
 
 #[test]
+fn a_variable_that_is_no_text_is_an_error_that_names_it() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["GITHUB_WEBHOOK_SECRET", "DD_API_KEY", "DD_API_KEY_FILE", "DD_SITE", "DD_TAGS", "DD_ENV"] {
+        let mut command = program(&["serve", "--listen=127.0.0.1:0"]);
+        command.envs([("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY)]).current_dir(dir.path());
+        if name == "DD_API_KEY_FILE" {
+            command.env_remove("DD_API_KEY");
+        }
+        let (status, _, err) = text(&command.env(name, OsStr::from_bytes(b"hush\xff")).output().unwrap());
+        assert_eq!(status, Some(1), "{name}: {err}");
+        assert!(err.contains(&format!("runhound: {name}: not UTF-8\nhint: ")) && !err.contains("hush"), "{err}");
+    }
+}
+
+#[test]
 fn variables_are_yes_or_no_by_what_they_say() {
     for (value, status) in [("false", Some(0)), ("", Some(0)), ("0", Some(0)), ("true", Some(2)), ("maybe", Some(2))] {
         let output = program(&["replay", "fixtures/01-success.json"]).env("RUNHOUND_LIVE", value).output().unwrap();
@@ -181,6 +197,29 @@ fn a_check_asks_datadog_about_the_key_and_the_time() {
     assert_eq!(status, Some(1), "{out}");
     assert!(out.contains(&format!("wrong  Datadog: no answer from {url}")), "{out}");
     assert_eq!(intake.requests().len(), 0);
+}
+
+#[test]
+fn a_check_believes_no_2xx_but_that_the_key_is_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let intake = Intake::start();
+    let cache_dir = format!("--cache-dir={}", dir.path().display());
+    let check = || {
+        let mut command = program(&["check", &cache_dir]);
+        command.envs([("GITHUB_WEBHOOK_SECRET", SECRET), ("DD_API_KEY", TEST_KEY), ("DD_URL", &intake.url())]);
+        text(&command.output().unwrap())
+    };
+    let bodies = ["<html>sign in</html>", r#"{"errors":["no"]}"#, r#"{"errors":[]}"#, r#"{"valid":false}"#, "ok", ""];
+    for (status, body) in bodies.map(|body| (200, body)).into_iter().chain([(202, "{}"), (204, "")]) {
+        intake.set_validate_answer(status, body);
+        let (code, out, _) = check();
+        assert_eq!(code, Some(1), "{body}: {out}");
+        assert!(out.contains(&format!("answered {status} when asked about the API key: {body}")), "{body}: {out}");
+        assert!(out.contains("if DD_URL names a proxy") && !out.contains("API key: valid"), "{body}: {out}");
+    }
+    intake.set_validate_answer(200, "{\n  \"valid\": true\n}");
+    let (code, out, _) = check();
+    assert_eq!(code, Some(0), "{out}");
 }
 
 #[test]

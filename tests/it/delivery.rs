@@ -1,11 +1,13 @@
 //! Delivery, driven step by step on a clock that a test moves, into an intake that keeps Datadog's rules.
 
+mod aside;
 mod outages;
 mod verdicts;
 
 use crate::{
     harness::now,
     intake::{Intake, TEST_KEY},
+    logged,
 };
 use runhound::{
     datadog::{ApiKey, Client, Endpoint},
@@ -37,6 +39,7 @@ struct Line {
 
 impl Line {
     fn new() -> Self {
+        logged::keep();
         let start = now();
         let clock = Moment { monotonic: Duration::from_secs(1_000), unix: start };
         let mut line = Self {
@@ -144,6 +147,7 @@ impl Line {
     #[track_caller]
     fn assert_exact(&self, runs: u32) {
         self.intake.assert_contract();
+        self.intake.assert_compressed();
         assert_eq!(self.intake.count(TOTAL), f64::from(runs));
         assert_eq!(self.intake.count(DURATION_TOTAL), f64::from(runs) * 61.0);
         let changed: Vec<_> = self.intake.overwritten().into_iter().filter(|point| point.old != point.new).collect();
@@ -152,6 +156,12 @@ impl Line {
 
     fn pushes(&self) -> usize {
         self.intake.requests().len()
+    }
+
+    /// How many of them had a run of this workflow.
+    fn pushes_of(&self, workflow: &str) -> usize {
+        let tag = format!("workflow_name:{workflow}");
+        self.intake.requests().iter().filter(|request| request.has_tag(&tag)).count()
     }
 }
 

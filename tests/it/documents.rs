@@ -2,7 +2,12 @@
 
 use crate::harness::program;
 use clap::CommandFactory;
-use runhound::cli::Cli;
+use prometheus::core::Collector;
+use runhound::{
+    admin::{Kind, METRICS, Reason},
+    cli::Cli,
+    vitals::Vitals,
+};
 use serde_json::Value;
 use std::{
     fs,
@@ -95,4 +100,21 @@ fn the_tables_of_metrics_tell_what_the_catalogue_tells() {
     }
     let table = String::from_utf8(program(&["metrics"]).output().unwrap().stdout).unwrap();
     assert!(metrics.iter().all(|metric| table.contains(metric["name"].as_str().unwrap())), "{table}");
+}
+
+#[test]
+fn the_page_for_operators_explains_every_metric_and_every_reason() {
+    let page = read(&root().join("docs/operations.md"));
+    let explains = |row: &str| assert!(page.contains(row), "docs/operations.md has no row {row}");
+    for metric in METRICS {
+        let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+        let label = metric.label.map_or("–".to_owned(), |label| format!("`{label}`"));
+        explains(&format!("| `{}` | {kind} | {label} | {} |", metric.name, metric.help));
+    }
+    for family in Vitals::default().histograms().iter().flat_map(|histogram| histogram.collect()) {
+        explains(&format!("| `{}` | {} |", family.name(), family.help()));
+    }
+    for reason in Reason::ALL {
+        explains(&format!("| `{}` | ", reason.name()));
+    }
 }

@@ -1,7 +1,7 @@
 //! Real faults under the real program: a full disk, a directory that cannot be written or is gone, files that somebody
 //! changed, a clock that is wrong.
 
-mod mount;
+pub(crate) mod mount;
 
 use self::mount::Mount;
 use crate::{

@@ -31,8 +31,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
 pub(crate) struct Service {
     child: Process,
     pub(crate) address: SocketAddr,
-    /// Where its status page is, if it has one.
-    pub(crate) admin: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
     /// The line it started with.
     pub(crate) start_line: String,
     log: Mutex<Log>,
@@ -72,9 +71,14 @@ impl Start {
             .variable("GITHUB_WEBHOOK_SECRET", SECRET)
     }
 
-    /// With a status page, on a free port.
-    pub(crate) fn with_page(self) -> Self {
-        self.without("--admin-listen=off").argument("--admin-listen=127.0.0.1:0")
+    /// With an admin listener on a free port.
+    pub(crate) fn with_admin(self) -> Self {
+        self.with_admin_at("127.0.0.1:0")
+    }
+
+    /// With an admin listener.
+    pub(crate) fn with_admin_at(self, address: &str) -> Self {
+        self.without("--admin-listen=off").argument(&format!("--admin-listen={address}"))
     }
 
     fn without(mut self, argument: &str) -> Self {
@@ -137,10 +141,10 @@ impl Starting {
                 break line.clone();
             }
         };
-        let (_, rest) = start_line.split_once("listening on http://").unwrap();
+        let (_, rest) = start_line.split_once("listening on ").and_then(|(_, url)| url.split_once("://")).unwrap();
         let address = rest.split('/').next().unwrap().parse().unwrap();
-        let admin =
-            seen.iter().find_map(|line| line.split_once("status page on http://")?.1.split('/').next()?.parse().ok());
+        let admin = seen.iter().find_map(|line| line.split_once("status page on http://"));
+        let admin = admin.map(|(_, rest)| rest.trim_end_matches('/').parse().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in seen.into_iter().chain(self.lines.map_while(Result::ok)) {
@@ -168,6 +172,43 @@ impl Service {
         let (_, standing) = self.start_line.rsplit_once(": ").unwrap();
         let mut numbers = standing.split(' ').filter_map(|word| word.parse().ok());
         (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
+    /// Where the admin listener is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin.expect("a service with an admin listener")
+    }
+
+    /// Asks the admin listener: the answer, and its body as it stands.
+    pub(crate) fn ask(&self, path: &str) -> (Answer, String) {
+        let text = self.ask_by("GET", path);
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        (Answer::read(&text).unwrap(), body)
+    }
+
+    /// Asks the admin listener by any method: the answer with head and body, as it stands.
+    pub(crate) fn ask_by(&self, method: &str, path: &str) -> String {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin());
+        exchange(self.admin(), request.as_bytes()).unwrap()
+    }
+
+    /// `/status.json`.
+    pub(crate) fn status(&self) -> Value {
+        self.ask("/status.json").0.body
+    }
+
+    /// Waits until `/status.json` is as it should be, and gives it.
+    #[track_caller]
+    pub(crate) fn wait_for_status(&self, is_so: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let status = self.status();
+            if is_so(&status) {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{status:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Sends a signal by name.
@@ -279,20 +320,21 @@ impl Service {
     }
 
     fn try_raw(&self, bytes: &[u8]) -> io::Result<Answer> {
-        exchange(self.address, bytes)
+        Answer::read(&exchange(self.address, bytes)?)
     }
 }
 
-/// Sends bytes and reads the answer. A server that answers early may stop reading, so that only what was read counts.
-fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
+/// Sends bytes and reads what comes until the connection is closed.
+fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     drop(stream.write_all(bytes));
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
     let is_left_open = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-    assert!(!is_left_open, "the connection was not closed: {:?}", String::from_utf8_lossy(&answer));
-    Answer::read(&String::from_utf8_lossy(&answer))
+    assert!(!is_left_open, "the connection was not closed: {answer:?}");
+    Ok(answer)
 }
 
 fn answered(answer: io::Result<Answer>) -> Answer {
@@ -330,7 +372,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn read(text: &str) -> io::Result<Self> {
+    pub(crate) fn read(text: &str) -> io::Result<Self> {
         let broken = || io::Error::new(ErrorKind::UnexpectedEof, format!("{text:?}"));
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;
         let mut lines = head.lines();

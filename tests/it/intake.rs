@@ -120,6 +120,12 @@ impl Intake {
         self.shared.land_late();
     }
 
+    /// Stores them in the opposite order.
+    pub(crate) fn land_late_in_reverse(&self) {
+        self.shared.lock().late.reverse();
+        self.land_late();
+    }
+
     /// Expects another key from now on.
     pub(crate) fn set_key(&self, key: &str) {
         key.clone_into(&mut self.shared.lock().key);
@@ -137,7 +143,12 @@ impl Intake {
 
     /// Has `GET /api/v1/validate` answered with this status, or by the rules.
     pub(crate) fn set_validate(&self, status: Option<u16>) {
-        self.shared.lock().validate_status = status;
+        self.shared.lock().validate = status.map(Order::status);
+    }
+
+    /// Has `GET /api/v1/validate` answered with this status and body.
+    pub(crate) fn set_validate_answer(&self, status: u16, body: &str) {
+        self.shared.lock().validate = Some(Order::Status(status, body.to_owned(), Vec::new()));
     }
 
     /// Reads the state as it is at one moment.
@@ -185,6 +196,15 @@ impl Intake {
     pub(crate) fn assert_contract(&self) {
         let violations = self.violations();
         assert!(violations.is_empty(), "the contract with Datadog is violated: {violations:#?}");
+    }
+
+    /// Panics if anything came in that was not compressed with gzip, and smaller for it.
+    #[track_caller]
+    pub(crate) fn assert_compressed(&self) {
+        for Received { encoding, wire_bytes, unpacked, .. } in self.requests() {
+            assert_eq!(encoding.as_deref(), Some("gzip"));
+            assert!(wire_bytes < unpacked.len(), "{wire_bytes} bytes for {unpacked}");
+        }
     }
 
     /// Blocks until `holds` does, which is asked anew whenever something has come in or landed; panics after `timeout`.

@@ -15,7 +15,9 @@
 mod github;
 mod harness;
 mod intake;
+mod logged;
 
+mod admin;
 mod answers;
 mod commands;
 mod cost;
@@ -23,6 +25,9 @@ mod delivery;
 mod documents;
 mod exactly_once;
 mod faults;
+mod hostile;
 mod kills;
+mod logs;
 mod page;
 mod plan;
+mod shutdown;

@@ -126,14 +126,44 @@ fn of_two_keys_that_grow_the_one_with_more_values_is_capped_and_then_the_other()
 }
 
 #[test]
-fn the_first_key_to_be_capped_has_the_most_values_even_if_the_run_brings_none() {
+fn the_key_to_be_capped_is_one_that_the_run_brings_a_new_value_of_though_another_has_more() {
     let mut guard = SeriesGuard::new(12);
     for workflow in ["a", "b", "c"] {
         guard.bound(&run("r", workflow), NOW);
     }
     let bounded = guard.bound(&run("s", "a"), NOW);
-    assert_eq!(bounded.capped.as_ref().map(|capped| capped.key), Some("workflow_name"));
-    assert_eq!(value(&bounded, "repository_name"), "s");
+    assert_eq!(bounded.capped.as_ref().map(|capped| (capped.key, capped.values)), Some(("repository_name", 1)));
+    assert_eq!(
+        (value(&bounded, "repository_name").as_str(), value(&bounded, "workflow_name").as_str()),
+        ("other", "a")
+    );
+}
+
+#[test]
+fn a_run_that_brings_no_new_value_caps_the_key_with_the_most_values_first() {
+    let mut guard = SeriesGuard::new(16);
+    for (repository, workflow) in [("r", "a"), ("r", "b"), ("s", "c"), ("s", "d")] {
+        assert_eq!(guard.bound(&run(repository, workflow), NOW).capped, None);
+    }
+    let combined = run("s", "a");
+    let bounded = guard.bound(&combined, NOW);
+    assert_eq!(bounded.capped.as_ref().map(|capped| (capped.key, capped.values)), Some(("workflow_name", 4)));
+    assert_eq!(bounded.tag_set, combined.tag_set);
+    let bounded = guard.bound(&run("r", "c"), NOW);
+    assert_eq!(bounded.capped, None, "once one is capped, such a combination passes");
+}
+
+#[test]
+fn a_key_that_nobody_has_seen_before_can_be_to_blame() {
+    let mut guard = SeriesGuard::new(4);
+    let plain = run("r", "a");
+    guard.bound(&plain, NOW);
+    let mut tags = plain.tag_set.tags.clone();
+    tags.insert(0, "actor:alice".to_owned());
+    let tag_set = Arc::new(TagSet { prefix: plain.tag_set.prefix.clone(), tags });
+    let bounded = guard.bound(&Run { tag_set, ..plain }, NOW);
+    assert_eq!(bounded.capped.as_ref().map(|capped| (capped.key, capped.values)), Some(("actor", 0)));
+    assert_eq!(value(&bounded, "actor"), "other");
 }
 
 #[test]
@@ -188,8 +218,15 @@ fn what_was_not_seen_for_30_days_is_forgotten() {
     guard.bound(&run("r", "a"), NOW);
     guard.bound(&run("r", "b"), NOW + DAY_S);
     let later = NOW + REMEMBERED_S;
+    guard.known.reserve(1_000);
+    let known = guard.known.capacity();
     guard.forget(later);
     assert_eq!(guard.count(later), SeriesCount { last_hour: 0, last_30_days: 8 });
+    assert_eq!(
+        (guard.known.capacity(), guard.seen),
+        (known, Some((NOW, NOW + DAY_S))),
+        "nothing is old, and nothing built anew"
+    );
     guard.forget(later + 1);
     assert_eq!(guard.count(later + 1).last_30_days, 4);
     assert_eq!(guard.widest().unwrap().1, 1, "nor are its values known any more");

@@ -4,6 +4,7 @@ use super::{HOUR, Line, TOTAL};
 use crate::{
     harness::{SECRET, Start, now, program, sent},
     intake::{Order, Received, TEST_KEY},
+    logged,
 };
 use std::time::Duration;
 
@@ -54,6 +55,45 @@ async fn an_answer_without_a_date_leaves_the_local_clock() {
     line.accept(1, "ci").await;
     line.go().await;
     line.assert_exact(1);
+}
+
+#[actix_web::test]
+async fn an_answer_without_a_date_keeps_the_clock_that_an_earlier_one_told() {
+    let mut line = Line::new();
+    let ahead = 300;
+    line.intake.set_clock_offset(ahead);
+    // So long ago that it counts as now.
+    let end = now() - 3600;
+    line.accept_ended(1, "ci", end).await;
+    line.go().await;
+    line.intake.omit_date(true);
+    for id in 2..5 {
+        line.accept_ended(id, "ci", end).await;
+        line.go_on_for(Duration::from_secs(5)).await;
+    }
+    line.assert_exact(4);
+    for (_, _, second) in line.intake.stored().into_keys() {
+        assert!((second - now() - ahead).abs() <= 30);
+    }
+    assert_eq!((logged::count("Datadog's answer has no date"), line.totals().in_doubt), (1, 0));
+    line.intake.omit_date(false);
+    line.accept(5, "nightly").await;
+    line.go().await;
+    line.intake.omit_date(true);
+    line.accept(6, "release").await;
+    line.go().await;
+    assert_eq!(logged::count("Datadog's answer has no date"), 2, "once until a date is seen again");
+}
+
+#[actix_web::test]
+async fn what_is_sent_is_gzip_and_smaller_than_its_json() {
+    let mut line = Line::new();
+    line.accept(1, "ci").await;
+    line.go().await;
+    let sent = line.intake.requests();
+    assert_eq!(sent[0].headers.get("content-encoding").map(String::as_str), Some("gzip"));
+    assert!(sent[0].wire_bytes < sent[0].unpacked.len());
+    line.intake.assert_compressed();
 }
 
 #[actix_web::test]
@@ -111,10 +151,20 @@ async fn a_refused_key_holds_everything_for_a_minute_at_a_time() {
     for tries in 1..=3 {
         assert_eq!(line.go().await, Some(Duration::from_secs(60)));
         assert_eq!((line.pushes(), line.pending().await), (tries, 1));
+        assert_eq!(
+            logged::count("ERROR Datadog answered 403"),
+            1 + tries,
+            "one for the question at first, then one a minute"
+        );
         line.pass(Duration::from_secs(60));
     }
+    line.go_on_for(Duration::from_secs(600)).await;
+    assert_eq!(
+        (logged::count("runs are kept, and pushed once the API key is mended"), logged::count("ERROR")),
+        (15, 15)
+    );
     line.intake.set_key(TEST_KEY);
-    line.go().await;
+    line.go_on_for(Duration::from_secs(61)).await;
     line.assert_exact(1);
 }
 
@@ -144,11 +194,10 @@ async fn what_is_too_large_goes_by_halves_and_a_single_slot_is_kept() {
     line.assert_exact(8);
     line.accept(9, "ci").await;
     line.intake.set_policy(|_| Order::status(413));
-    assert_eq!(line.go().await, Some(Duration::from_secs(60)));
+    line.go().await;
     assert_eq!(line.pending().await, 1);
     line.intake.recover();
-    line.pass(Duration::from_secs(60));
-    line.go().await;
+    line.go_on_for(Duration::from_secs(61)).await;
     line.assert_exact(9);
 }
 

@@ -9,11 +9,11 @@ use std::{
 
 /// A tmpfs that is mounted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
     /// Mounts a tmpfs over a directory. Where that is not permitted it says so, and a test cannot go on; in CI it must.
-    pub(super) fn over(dir: &Path, options: &str) -> Option<Self> {
+    pub(crate) fn over(dir: &Path, options: &str) -> Option<Self> {
         let options = format!("mode=0700,uid={},{options}", fs::metadata(dir).unwrap().uid());
         if as_root(&["mount", "-t", "tmpfs", "-o", &options, "runhound", dir.to_str().unwrap()]) {
             return Some(Self(dir.to_owned()));

@@ -83,11 +83,11 @@ pub(crate) struct State {
     pub(super) key: String,
     pub(super) clock_offset_s: i64,
     pub(super) omits_date: bool,
-    pub(super) validate_status: Option<u16>,
+    pub(super) validate: Option<Order>,
     pub(super) orders: VecDeque<Order>,
     pub(super) policy: Option<Policy>,
     store: Store,
-    late: Vec<MetricPayload>,
+    pub(super) late: Vec<MetricPayload>,
     requests: Vec<Received>,
     validations: usize,
     violations: Vec<String>,
@@ -283,10 +283,10 @@ impl Shared {
         state.validations += 1;
         self.changed.notify_all();
         let is_known = request.header("dd-api-key") == Some(state.key.as_str());
-        match state.validate_status {
-            Some(status) => answer(status, errors(&[format!("ordered to answer {status}")])),
-            None if is_known => answer(200, json!({ "valid": true }).to_string()),
-            None => answer(403, errors(&[forbidden().error])),
+        match &state.validate {
+            Some(Order::Status(status, body, _)) => answer(*status, body.clone()),
+            _ if is_known => answer(200, json!({ "valid": true }).to_string()),
+            _ => answer(403, errors(&[forbidden().error])),
         }
     }
 

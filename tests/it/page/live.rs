@@ -25,7 +25,7 @@ struct House {
 
 fn house() -> House {
     let (dir, intake) = (tempfile::tempdir().unwrap(), Intake::start());
-    let service = Start::live(&dir.path().join("cache"), &intake).with_page().start();
+    let service = Start::live(&dir.path().join("cache"), &intake).with_admin().start();
     House { dir, intake, service }
 }
 
@@ -213,7 +213,7 @@ async fn what_is_the_matter_and_what_to_do_is_in_plain_sight() {
 async fn a_dry_run_is_unmistakable() {
     let Some(mut browser) = Browser::start().await else { return };
     let dir = tempfile::tempdir().unwrap();
-    let service = Start::dry_run(dir.path()).with_page().start();
+    let service = Start::dry_run(dir.path()).with_admin().start();
     for id in 1..=60 {
         let ended = now() - 10;
         deliver(&service, &workflow_run(id).started_at(ended - 60).updated_at(ended), "guid");
@@ -289,7 +289,7 @@ async fn the_policy_stops_whatever_is_not_ours() {
 #[test]
 fn the_page_answers_head_and_no_method_that_changes_anything() {
     let dir = tempfile::tempdir().unwrap();
-    let service = Start::dry_run(dir.path()).with_page().start();
+    let service = Start::dry_run(dir.path()).with_admin().start();
     let policy = runhound::admin::policy();
     for method in ["GET", "HEAD"] {
         let answer = service.request_page(method, "/");

@@ -1,0 +1,150 @@
+//! The server under the public listener: HTTP/1.1, plain or in TLS, with limits on connections and on time.
+//!
+//! Invariant: a connection lives on after an answer only if that answer is one to a verified delivery, and what was sent on
+//! behind any other answer is not looked at. So a stranger has one head, one body and one answer, each with a limit on its
+//! time, and cannot make answers pile up that it does not read.
+
+use super::{Receiver, tls::Tls};
+use actix_http::{
+    HttpService, Request, Response,
+    h1::{ExpectHandler, H1Service, UpgradeHandler},
+};
+use actix_server::{GracefulShutdownSignal, Server, ServerBuilder};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, map_config};
+use actix_tls::accept::{TlsError, max_concurrent_tls_connect, rustls_0_23 as acceptor};
+use actix_web::{
+    App, Error, HttpResponse,
+    body::{BodySize, BoxBody, MessageBody},
+    dev::{AppConfig, ServiceRequest, ServiceResponse},
+    http::{ConnectionType, StatusCode},
+    middleware::{Next, from_fn},
+    rt::net::TcpStream,
+    web::{self, Bytes},
+};
+use std::{
+    cell::Cell,
+    fmt, io,
+    net::TcpListener,
+    num::NonZeroUsize,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// More workers than that are not of use to any machine, nor allowed.
+const WORKERS_MAX: usize = 512;
+
+/// How long a connection is closed gently: what still comes in is read and dropped, so that the answer arrives.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// In an answer: the connection may live on after it.
+#[derive(Debug)]
+pub(super) struct Kept;
+
+/// Of a connection: whether an answer has been given after which it does not live on.
+#[derive(Debug, Default)]
+struct IsOver(Rc<Cell<bool>>);
+
+/// Serves on a bound listener until stopped through the server's handle.
+pub(super) fn serve(receiver: Arc<Receiver>, tls: Option<&Tls>, listener: TcpListener) -> io::Result<Server> {
+    let limits = receiver.limits;
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = processors.min(WORKERS_MAX).min(limits.max_connections);
+    let connections = limits.max_connections / workers;
+    let builder = ServerBuilder::new().workers(workers).max_concurrent_connections(connections);
+    let builder = builder.disable_signals().shutdown_timeout(limits.stop_timeout.as_secs());
+    let stopping = builder.graceful_shutdown_signal();
+    let builder = match tls {
+        None => builder.listen("webhook", listener, move || http(&receiver, &stopping).tcp())?,
+        Some(tls) => {
+            let config = tls.server().map_err(io::Error::other)?;
+            // Handshakes are under the limits on connections and on time. A limit of their own would let strangers who begin
+            // none keep others from theirs.
+            max_concurrent_tls_connect(connections);
+            builder.listen("webhook", listener, move || {
+                let mut handshake = acceptor::Acceptor::new(config.clone());
+                handshake.set_handshake_timeout(limits.client_timeout);
+                handshake
+                    .map_init_err(|()| unreachable!("an acceptor of a configuration is always made"))
+                    .map_err(TlsError::into_service_error)
+                    .map(|stream: acceptor::TlsStream<TcpStream>| {
+                        let peer = stream.get_ref().0.peer_addr().ok();
+                        (stream, peer)
+                    })
+                    .and_then(http(&receiver, &stopping).map_err(TlsError::Service))
+            })?
+        }
+    };
+    Ok(builder.run())
+}
+
+type Http<T, S> = H1Service<T, S, BoxBody, ExpectHandler, UpgradeHandler>;
+
+/// HTTP on connections of any kind.
+fn http<T: 'static>(
+    receiver: &Arc<Receiver>,
+    stopping: &GracefulShutdownSignal,
+) -> Http<
+    T,
+    impl ServiceFactory<
+        Request,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = Response<BoxBody>,
+        InitError: fmt::Debug,
+        Future: 'static,
+    > + use<T>,
+> {
+    let receiver_data = web::Data::from(Arc::clone(receiver));
+    let stopping = stopping.clone();
+    let app = App::new().app_data(receiver_data).configure(super::routes).wrap(from_fn(one_answer));
+    let app = app.into_factory().map_err(|error: Error| Response::from(error.error_response()));
+    HttpService::build()
+        .client_request_timeout(receiver.limits.client_timeout)
+        .client_disconnect_timeout(LINGER)
+        .on_connect_ext(|_: &T, data| drop(data.insert(IsOver::default())))
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
+        .h1(map_config(app, |()| AppConfig::default()))
+}
+
+/// Lets a connection live on only where the answer says so, and drops it where another request comes in behind one that does
+/// not. Left to itself, the server would answer all that a client sends, and keep the answers until they are read.
+async fn one_answer(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let is_over = request.conn_data::<IsOver>().map(|is_over| Rc::clone(&is_over.0)).unwrap_or_default();
+    if is_over.get() {
+        // The answer before this one goes out meanwhile.
+        tokio::task::yield_now().await;
+        return Ok(request.into_response(HttpResponse::with_body(StatusCode::BAD_REQUEST, BoxBody::new(CutOff))));
+    }
+    is_over.set(true);
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    if response.response().extensions().get::<Kept>().is_some() {
+        is_over.set(false);
+    } else {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
+}
+
+/// The body of an answer that is never sent: the connection ends instead.
+struct CutOff;
+
+impl MessageBody for CutOff {
+    type Error = io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())))
+    }
+}
