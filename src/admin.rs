@@ -217,7 +217,7 @@ mod tests {
         let admin = Admin::new(about, ledger);
         assert_eq!(admin.unready().await, None);
         admin.stop();
-        assert_eq!(admin.unready().await.as_deref(), Some("the service is stopping"));
+        assert_eq!(admin.unready().await, Some(Unready::Stopping));
         assert!(!admin.facts().await.ready);
         drop(admin);
         owner.join().unwrap();

@@ -207,7 +207,7 @@ pub(super) mod tests {
         let files = Files::new(std::path::Path::new("/nowhere"), Mode::DryRun);
         let now = Timestamp::UNIX_EPOCH;
         let about = About { target: None, max_series: 1, files, started_at: now, rotating: Rotating::default() };
-        let facts = Facts::new(&about, &Vitals::default(), now, Some("the disk is silent".to_owned()), None);
+        let facts = Facts::new(&about, &Vitals::default(), now, Some(Unready::Silent(5)), None);
         assert_eq!((facts.mode, facts.ready), ("dry_run", false));
         assert!(facts.pending.is_none() && facts.series.is_none() && facts.known_ids.is_none());
     }

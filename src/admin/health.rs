@@ -207,7 +207,7 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
         ));
     }
     if !facts.stale.is_empty() {
-        let what = format!("cannot be read or used as they are now: {}", facts.stale.join(", "));
+        let what = format!("Cannot be read or used as they are now: {}", facts.stale.join(", "));
         troubles.push(Trouble::new(Reason::SecretsStale, what));
     }
     if !facts.capped_tags.is_empty() {

@@ -157,6 +157,7 @@ pub(crate) fn well() -> Facts {
         series: Some(SeriesCount { last_hour: 212, last_30_days: 1_348 }),
         max_series: 5000,
         capped_tags: Vec::new(),
+        stale: Vec::new(),
         files: vec![
             file("journal", "journal.jsonl", 5_412_991),
             file("cache", "sent-workflows.json", 817_904),
