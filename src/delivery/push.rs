@@ -177,16 +177,16 @@ impl<I: Intake> Delivery<I> {
         let keys = list(&ledger::keys_of(&piece.slots));
         log::warn!("refused alone, stands aside for {} s: {keys}", HELD.as_secs());
         let refused = Refused { status: answer.status, answer: answer.text.clone() };
-        self.unseal_aside(piece, Some(refused), moment);
+        self.unseal_aside(piece, Some(&refused), moment);
         if let Some(batch) = &mut self.batch {
             batch.call_witness();
         }
     }
 
     /// Takes a slot out of the batch; it is sealed again after a while, alone.
-    fn unseal_aside(&mut self, piece: &Piece, refused: Option<Refused>, moment: Moment) {
+    fn unseal_aside(&mut self, piece: &Piece, refused: Option<&Refused>, moment: Moment) {
         for slot in &piece.slots {
-            self.suspects.add(slot, refused.clone(), moment.monotonic + HELD);
+            self.suspects.add(slot, refused.cloned(), moment.monotonic + HELD);
         }
         self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt });
     }

@@ -179,6 +179,11 @@ impl Service {
         self.admin.expect("a service with an admin listener")
     }
 
+    /// The address of its status page.
+    pub(crate) fn page(&self) -> String {
+        format!("http://{}/", self.admin())
+    }
+
     /// Asks the admin listener: the answer, and its body as it stands.
     pub(crate) fn ask(&self, path: &str) -> (Answer, String) {
         let text = self.ask_by("GET", path);
@@ -285,18 +290,6 @@ impl Service {
         }
         all.extend_from_slice(headers);
         self.try_request("POST", "/webhook", &all, body.as_bytes())
-    }
-
-    /// Asks for something on its admin listener.
-    pub(crate) fn request_page(&self, method: &str, path: &str) -> Answer {
-        let admin = self.admin.unwrap();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-        answered(exchange(admin, head.as_bytes()))
-    }
-
-    /// The address of its status page.
-    pub(crate) fn page(&self) -> String {
-        format!("http://{}/", self.admin.unwrap())
     }
 
     /// Sends any request, whole.
