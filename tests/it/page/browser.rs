@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use std::{
     env,
     ffi::OsString,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     path::PathBuf,
     pin::Pin,
     process::{Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, Once, PoisonError, mpsc},
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -99,6 +99,8 @@ struct Held {
     _alone: MutexGuard<'static, ()>,
 }
 
+static TOLD: Once = Once::new();
+
 /// Where a browser is, or `None` on a machine that has none. In CI there must be one.
 fn find() -> Option<PathBuf> {
     let named = env::var_os("RUNHOUND_TEST_BROWSER").map(PathBuf::from);
@@ -111,10 +113,12 @@ fn find() -> Option<PathBuf> {
             env::var_os("CI").is_none(),
             "the status page is tested in a browser, and there is none: install chromium"
         );
-        println!(
-            "NOT RUN: this test looks at the status page in a browser, and there is none. Install chromium, or name"
-        );
-        println!("one in RUNHOUND_TEST_BROWSER.");
+        TOLD.call_once(|| {
+            // Past the capture of output, so that a run of all tests shows it.
+            let told = "\nNOT RUN: the tests of the status page want a browser, and there is none. Install chromium, or name \
+                        one in RUNHOUND_TEST_BROWSER.\n";
+            io::stderr().write_all(told.as_bytes()).unwrap();
+        });
     }
     found
 }
