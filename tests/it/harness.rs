@@ -179,11 +179,6 @@ impl Service {
         self.admin.expect("a service with an admin listener")
     }
 
-    /// The address of its status page.
-    pub(crate) fn page(&self) -> String {
-        format!("http://{}/", self.admin())
-    }
-
     /// Asks the admin listener: the answer, and its body as it stands.
     pub(crate) fn ask(&self, path: &str) -> (Answer, String) {
         let text = self.ask_by("GET", path);
@@ -290,6 +285,16 @@ impl Service {
         }
         all.extend_from_slice(headers);
         self.try_request("POST", "/webhook", &all, body.as_bytes())
+    }
+
+    /// Asks for something on its admin listener.
+    pub(crate) fn request_page(&self, method: &str, path: &str) -> Answer {
+        answered(Answer::read(&self.ask_by(method, path)))
+    }
+
+    /// The address of its status page.
+    pub(crate) fn page(&self) -> String {
+        format!("http://{}/", self.admin())
     }
 
     /// Sends any request, whole.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     github::{RunBuilder, workflow_run},
-    harness::{Answer, SECRET, Service, Start, now},
+    harness::{SECRET, Service, Start, now},
     intake::Intake,
 };
 use serde_json::json;
@@ -292,12 +292,12 @@ fn the_page_answers_head_and_no_method_that_changes_anything() {
     let service = Start::dry_run(dir.path()).with_admin().start();
     let policy = runhound::admin::policy();
     for method in ["GET", "HEAD"] {
-        let answer = Answer::read(&service.ask_by(method, "/")).unwrap();
+        let answer = service.request_page(method, "/");
         assert_eq!((answer.status, answer.header("content-security-policy")), (200, Some(policy)), "{method}");
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-        let answer = Answer::read(&service.ask_by(method, "/")).unwrap();
+        let answer = service.request_page(method, "/");
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
     }
     let signed = crate::github::sign(SECRET, b"{}");
