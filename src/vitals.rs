@@ -239,7 +239,8 @@ impl Vitals {
 
     /// Datadog has answered, or has not.
     pub(crate) fn datadog(&self, mut answered: Answered, is_fine: bool) {
-        answered.text = explain::cut(&answered.text, TEXT_MAX_CHARS).to_owned();
+        let kept_bytes = explain::cut(&answered.text, TEXT_MAX_CHARS).len();
+        answered.text.truncate(kept_bytes);
         let mut notes = self.note();
         if answered.request == "series" {
             self.push_seconds.observe(Duration::from_millis(answered.took_ms).as_secs_f64());

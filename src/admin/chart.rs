@@ -2,7 +2,7 @@
 //!
 //! Invariant: pure, and whatever the numbers are, every shape lies within the plane.
 
-use super::words::{count, span, span_ms};
+use super::words::{count, grouped, span, span_ms};
 use crate::vitals::{SPAN_S, SPANS, Span};
 use jiff::Timestamp;
 
@@ -88,15 +88,17 @@ pub(super) struct Chart {
     pub(super) notes: Vec<Note>,
 }
 
+/// A kind of run, and how many of them a span has.
+type Kind = (&'static str, fn(&Span) -> u64);
+
 /// Runs a quarter of an hour: those that failed at the foot, where they can be compared, then those that succeeded.
 pub(super) fn runs(history: &[Span], now: Timestamp) -> Chart {
     let window = Window::of(now);
     let spans = window.within(history);
     let total = |of: fn(&Span) -> u64| spans.iter().map(|(_, span)| of(span)).sum::<u64>();
-    let kinds: [(&'static str, fn(&Span) -> u64); 3] =
+    let kinds: [Kind; 3] =
         [("failed", |span| span.failed), ("succeeded", |span| span.succeeded), ("other", |span| span.other)];
-    let scale =
-        Scale::of(spans.iter().map(|(_, span)| span.runs()).max().unwrap_or(0), decades(), |level| count_of(level));
+    let scale = Scale::of(spans.iter().map(|(_, span)| span.runs()).max().unwrap_or(0), decades(), grouped);
     let mut bars = Vec::new();
     let mut notes = Vec::new();
     for (index, span) in &spans {
@@ -109,25 +111,25 @@ pub(super) fn runs(history: &[Span], now: Timestamp) -> Chart {
             foot -= height;
             bars.push(Bar {
                 kind,
-                x: percent(window.x(*index) + window.width() * (1.0 - BAR_WIDTH) / 2.0),
+                x: percent(Window::x(*index) + Window::width() * (1.0 - BAR_WIDTH) / 2.0),
                 y: pixels(foot),
-                width: percent(window.width() * BAR_WIDTH),
+                width: percent(Window::width() * BAR_WIDTH),
                 height: pixels(height),
             });
         }
         let parts =
-            kinds.iter().filter(|(_, of)| of(span) > 0).map(|(kind, of)| format!("{} {kind}", count_of(of(span))));
+            kinds.iter().filter(|(_, of)| of(span) > 0).map(|(kind, of)| format!("{} {kind}", grouped(of(span))));
         let parts = parts.collect::<Vec<_>>().join(", ");
         notes.push(window.note(*index, &format!("{}: {parts}", count(span.runs(), "run"))));
     }
-    let keys = kinds.map(|(kind, of)| Key { kind, text: format!("{} {kind}", count_of(total(of))) });
+    let keys = kinds.map(|(kind, of)| Key { kind, text: format!("{} {kind}", grouped(total(of))) });
     let all = count(total(Span::runs), "run");
     let summary = match spans.iter().max_by_key(|(_, span)| span.runs()) {
         None => "No run was accepted in the last 24 hours.".to_owned(),
         Some((index, busiest)) => format!(
             "{all} in the last 24 hours: {}. The most in a quarter of an hour: {}, from {} UTC.",
             keys.clone().map(|key| key.text).join(", "),
-            count_of(busiest.runs()),
+            grouped(busiest.runs()),
             window.clock(*index)
         ),
     };
@@ -153,7 +155,7 @@ pub(super) fn durations(history: &[Span], now: Timestamp) -> Chart {
     let longest = spans.iter().map(|(index, span)| (mean_ms(span), *index)).max();
     let scale = Scale::of(longest.map_or(0, |(ms, _)| ms.div_ceil(1000)), durations_of_people(), span);
     let point = |(index, span): &(usize, &Span)| Dot {
-        x: percent(window.x(*index) + window.width() / 2.0),
+        x: percent(Window::x(*index) + Window::width() / 2.0),
         y: pixels(HEIGHT - scale.height(real(mean_ms(span)) / 1000.0)),
     };
     let dots: Vec<Dot> = spans.iter().map(point).collect();
@@ -214,12 +216,12 @@ impl Window {
         history.iter().filter_map(|span| Some((place(span).filter(|place| *place < SPANS)?, span))).collect()
     }
 
-    fn width(self) -> f64 {
+    const fn width() -> f64 {
         100.0 / real(SPANS as u64)
     }
 
-    fn x(self, index: usize) -> f64 {
-        self.width() * real(index as u64)
+    const fn x(index: usize) -> f64 {
+        Self::width() * real(index as u64)
     }
 
     fn clock(self, index: usize) -> String {
@@ -228,7 +230,7 @@ impl Window {
 
     fn note(self, index: usize, text: &str) -> Note {
         let text = format!("{} to {} UTC: {text}", self.clock(index), self.clock(index + 1));
-        Note { x: percent(self.x(index)), width: percent(self.width()), text }
+        Note { x: percent(Self::x(index)), width: percent(Self::width()), text }
     }
 
     fn times(self) -> Vec<Tick> {
@@ -286,10 +288,6 @@ fn spans() -> i64 {
 
 fn clock(second: i64) -> String {
     Timestamp::from_second(second).unwrap_or_default().strftime("%H:%M").to_string()
-}
-
-fn count_of(number: u64) -> String {
-    super::words::grouped(number)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a shape need not be exact")]

@@ -207,7 +207,7 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
         ));
     }
     if !facts.stale.is_empty() {
-        let what = format!("cannot be read or used as they are now: {}", facts.stale.join(", "));
+        let what = format!("Cannot be read or used as they are now: {}", facts.stale.join(", "));
         troubles.push(Trouble::new(Reason::SecretsStale, what));
     }
     if !facts.capped_tags.is_empty() {
@@ -230,8 +230,8 @@ mod tests {
         troubles(facts).iter().map(|trouble| trouble.reason).collect()
     }
 
-    fn ago(seconds: i64) -> Option<Timestamp> {
-        Some(facts().now - SignedDuration::from_secs(seconds))
+    fn ago(seconds: i64) -> Timestamp {
+        facts().now - SignedDuration::from_secs(seconds)
     }
 
     /// Datadog's last answer, and requests have failed for so long.
@@ -239,7 +239,7 @@ mod tests {
         let at = facts().now;
         let text = String::new();
         let answer = Answered { at, request: "series", verdict, status, text, runs: 1, points: 4, took_ms: 5 };
-        Facts { answers: vec![answer], failing_since: ago(seconds), ..facts() }
+        Facts { answers: vec![answer], failing_since: Some(ago(seconds)), ..facts() }
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_mended_is_told_of_for_an_hour() {
-        let told = |at| Facts { in_doubt_at: at, rejected_at: at, ..facts() };
+        let told = |at| Facts { in_doubt_at: Some(at), rejected_at: Some(at), ..facts() };
         assert_eq!(reasons(&told(ago(3599))), [Reason::RunsRejected, Reason::RunsInDoubt]);
         assert_eq!(reasons(&told(ago(3600))), []);
     }

@@ -65,7 +65,7 @@ impl Browser {
     }
 
     async fn number(&mut self, expression: &str) -> i64 {
-        self.eval(expression).await.as_f64().unwrap() as i64
+        self.eval(expression).await.as_i64().unwrap()
     }
 
     /// Whatever is shown: no foreign script has run, none was tried, nothing was asked of anyone else, nothing went wrong,

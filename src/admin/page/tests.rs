@@ -1,12 +1,8 @@
 //! The page as text: what stands in it, and what cannot.
 
 use super::*;
-use crate::{
-    admin::{FileSize, Pending, Reason, Runs, Trouble},
-    metrics::SeriesCount,
-};
+use crate::admin::{FileSize, Reason, Trouble, facts::tests::facts as at_the_start};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 
 fn at(time: &str) -> Timestamp {
     time.parse().unwrap()
@@ -16,42 +12,10 @@ fn now() -> Timestamp {
     at("2026-03-02T14:03:22.7Z")
 }
 
-/// A live service that has just been started.
+/// A live service that was started some minutes ago.
 fn facts() -> Facts {
-    Facts {
-        stale: Vec::new(),
-        version: "1.2.3",
-        mode: "live",
-        target: Some("https://api.datadoghq.eu".to_owned()),
-        now: now(),
-        started_at: at("2026-03-02T14:00:00Z"),
-        ready: true,
-        unready_reason: None,
-        unready_hint: None,
-        degraded: false,
-        troubles: Vec::new(),
-        deliveries: BTreeMap::new(),
-        last_delivery_at: None,
-        last_accepted_at: None,
-        pending: Some(Pending { runs: 0, oldest_age_seconds: None }),
-        known_ids: Some(0),
-        runs: Runs { pushed: 0, restamped: 0, in_doubt: 0, rejected: 0 },
-        pushes: BTreeMap::new(),
-        points: 0,
-        last_push_at: None,
-        failing_since: None,
-        blocked: None,
-        in_doubt_at: None,
-        rejected_at: None,
-        clock_apart_seconds: None,
-        series: Some(SeriesCount { last_hour: 0, last_30_days: 0 }),
-        max_series: 5000,
-        capped_tags: Vec::new(),
-        files: Vec::new(),
-        answers: Vec::new(),
-        recent: Vec::new(),
-        history: Vec::new(),
-    }
+    let started_at = at("2026-03-02T14:00:00Z");
+    Facts { version: "1.2.3", now: now(), started_at, ..at_the_start() }
 }
 
 fn delivered() -> Delivered {

@@ -1,4 +1,4 @@
-//! A real browser without a window, driven over the DevTools protocol.
+//! A real browser without a window, driven over the protocol of its developer tools.
 //!
 //! Invariant: it knows loopback addresses only, has a profile of its own, and does not outlive its test. There is one at a
 //! time, for each wants a machine for itself.
@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use std::{
     env,
     ffi::OsString,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     path::PathBuf,
     pin::Pin,
     process::{Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, Once, PoisonError, mpsc},
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -89,10 +89,17 @@ pub(crate) struct Browser {
     session: Option<String>,
     /// What has happened in the tab, as the protocol tells it.
     events: Vec<Value>,
+    _held: Held,
+}
+
+/// What a browser has for itself, and gives back with its end.
+struct Held {
     _process: Process,
     _profile: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
+
+static TOLD: Once = Once::new();
 
 /// Where a browser is, or `None` on a machine that has none. In CI there must be one.
 fn find() -> Option<PathBuf> {
@@ -106,50 +113,50 @@ fn find() -> Option<PathBuf> {
             env::var_os("CI").is_none(),
             "the status page is tested in a browser, and there is none: install chromium"
         );
-        println!(
-            "NOT RUN: this test looks at the status page in a browser, and there is none. Install chromium, or name"
-        );
-        println!("one in RUNHOUND_TEST_BROWSER.");
+        TOLD.call_once(|| {
+            // Past the capture of output, so that a run of all tests shows it.
+            let told = "\nNOT RUN: the tests of the status page want a browser, and there is none. Install chromium, or name \
+                        one in RUNHOUND_TEST_BROWSER.\n";
+            io::stderr().write_all(told.as_bytes()).unwrap();
+        });
     }
     found
+}
+
+/// Starts a browser, when no other is at work: where it listens.
+fn launch() -> Option<(String, Held)> {
+    let program = find()?;
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let profile = tempfile::tempdir().unwrap();
+    let mut folder = OsString::from("--user-data-dir=");
+    folder.push(profile.path());
+    let mut command = Command::new(program);
+    command.args(FLAGS).arg(folder).arg("about:blank").env("HOME", profile.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = Process(command.spawn().unwrap());
+    let log = BufReader::new(process.0.stderr.take().unwrap());
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+    let mut seen = Vec::new();
+    let held = Held { _process: process, _profile: profile, _alone: alone };
+    loop {
+        let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no browser: {error}: {seen:#?}"));
+        if let Some((_, url)) = line.split_once("DevTools listening on ") {
+            return Some((url.to_owned(), held));
+        }
+        seen.push(line);
+    }
 }
 
 impl Browser {
     /// Starts one. `None` where there is none, which has been said.
     pub(crate) async fn start() -> Option<Self> {
-        let program = find()?;
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let profile = tempfile::tempdir().unwrap();
-        let mut folder = OsString::from("--user-data-dir=");
-        folder.push(profile.path());
-        let mut command = Command::new(program);
-        command.args(FLAGS).arg(folder).arg("about:blank").env("HOME", profile.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = Process(command.spawn().unwrap());
-        let log = BufReader::new(process.0.stderr.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        let mut seen = Vec::new();
-        let url = loop {
-            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no browser: {error}: {seen:#?}"));
-            if let Some((_, url)) = line.split_once("DevTools listening on ") {
-                break url.to_owned();
-            }
-            seen.push(line);
-        };
+        let (url, held) = launch()?;
         let client = awc::Client::builder().timeout(PATIENCE).finish();
         let (_, socket) = client.ws(url).max_frame_size(MESSAGE_MAX_BYTES).connect().await.unwrap();
         let (calls, messages) = socket.split();
-        Some(Self {
-            calls: Box::pin(calls),
-            messages: messages.boxed_local(),
-            last_id: 0,
-            session: None,
-            events: Vec::new(),
-            _process: process,
-            _profile: profile,
-            _alone: alone,
-        })
+        let (calls, messages) = (Box::pin(calls), messages.boxed_local());
+        Some(Self { calls, messages, last_id: 0, session: None, events: Vec::new(), _held: held })
     }
 
     /// Opens a page in a tab of its own, and waits until all of it is there.

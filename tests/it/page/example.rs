@@ -39,13 +39,17 @@ fn chance(seed: u64, below: u64) -> u64 {
     ((mixed ^ (mixed >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) % below
 }
 
+fn index(seed: u64, below: usize) -> usize {
+    usize::try_from(chance(seed, below as u64)).unwrap()
+}
+
 /// So many quarters of an hour: quiet at night, busy by day.
 pub(crate) fn history(spans: u64) -> Vec<Span> {
     let last = now().as_second() / SPAN_S * SPAN_S;
     let span = |back: u64| {
         let start = Timestamp::from_second(last - i64::try_from(back).unwrap() * SPAN_S).unwrap();
-        let hour = start.strftime("%H").to_string().parse::<u64>().unwrap();
-        let busy = [2, 1, 1, 1, 2, 3, 6, 12, 22, 28, 30, 26, 20, 27, 30, 28, 24, 16, 10, 8, 6, 5, 4, 3][hour as usize];
+        let hour = start.strftime("%H").to_string().parse::<usize>().unwrap();
+        let busy = [2, 1, 1, 1, 2, 3, 6, 12, 22, 28, 30, 26, 20, 27, 30, 28, 24, 16, 10, 8, 6, 5, 4, 3][hour];
         let succeeded = busy + chance(back, busy / 2 + 2);
         let failed = if chance(back * 7, 3) == 0 { 1 + chance(back, busy / 8 + 1) } else { 0 };
         let other = u64::from(chance(back * 13, 4) == 0);
@@ -56,11 +60,12 @@ pub(crate) fn history(spans: u64) -> Vec<Span> {
     (0..spans).rev().map(span).collect()
 }
 
-fn delivered(index: u64) -> Delivered {
-    let (repository, workflow, seconds) = WORKFLOWS[chance(index, WORKFLOWS.len() as u64) as usize];
-    let run = 22_640_158_713 - index * 3571;
-    let guid = format!("{:08x}-{:04x}-11f0-9c2b-{:012x}", chance(index, 1 << 32), chance(index + 1, 1 << 16), run * 31);
-    let at = ago(i64::try_from(12 + index * 47 + chance(index * 3, 40)).unwrap());
+fn delivered(number: u64) -> Delivered {
+    let (repository, workflow, seconds) = WORKFLOWS[index(number, WORKFLOWS.len())];
+    let run = 22_640_158_713 - number * 3571;
+    let guid =
+        format!("{:08x}-{:04x}-11f0-9c2b-{:012x}", chance(number, 1 << 32), chance(number + 1, 1 << 16), run * 31);
+    let at = ago(i64::try_from(12 + number * 47 + chance(number * 3, 40)).unwrap());
     let base = Delivered {
         at,
         guid: Some(guid),
@@ -69,17 +74,17 @@ fn delivered(index: u64) -> Delivered {
         repository: Some(repository.to_owned()),
         workflow: Some(workflow.to_owned()),
         conclusion: Some("success".to_owned()),
-        duration_ms: Some(seconds * 1000 * (80 + chance(index * 11, 50)) / 100),
+        duration_ms: Some(seconds * 1000 * (80 + chance(number * 11, 50)) / 100),
         run: Some(run.to_string()),
         url: Some(format!("https://github.com/{repository}/actions/runs/{run}")),
     };
     let ended = |conclusion: &str| Some(conclusion.to_owned());
-    let lot = match index {
+    let lot = match number {
         2 => 3,
         5 => 0,
         8 => 5,
         9 => 4,
-        _ => chance(index * 17, 20),
+        _ => chance(number * 17, 20),
     };
     match lot {
         0 => Delivered { outcome: Outcome::Duplicate, ..base },
@@ -100,17 +105,17 @@ fn delivered(index: u64) -> Delivered {
     }
 }
 
-fn answer(index: u64) -> Answered {
-    let runs = 1 + chance(index, 4) as usize;
+fn answer(number: u64) -> Answered {
+    let runs = 1 + index(number, 4);
     Answered {
-        at: ago(i64::try_from(14 + index * 95).unwrap()),
-        request: if index == 19 { "validate" } else { "series" },
+        at: ago(i64::try_from(14 + number * 95).unwrap()),
+        request: if number == 19 { "validate" } else { "series" },
         verdict: "taken",
         status: Some(202),
         text: "{\"errors\":[]}".to_owned(),
         runs,
         points: runs * 4,
-        took_ms: 90 + chance(index, 80),
+        took_ms: 90 + chance(number, 80),
     }
 }
 
@@ -118,7 +123,6 @@ fn answer(index: u64) -> Answered {
 pub(crate) fn well() -> Facts {
     let file = |kind, name: &str, bytes| FileSize { kind, path: format!("/var/lib/runhound/{name}"), bytes };
     Facts {
-        stale: Vec::new(),
         version: env!("CARGO_PKG_VERSION"),
         mode: "live",
         target: Some("https://api.datadoghq.com".to_owned()),
@@ -153,6 +157,7 @@ pub(crate) fn well() -> Facts {
         series: Some(SeriesCount { last_hour: 212, last_30_days: 1_348 }),
         max_series: 5000,
         capped_tags: Vec::new(),
+        stale: Vec::new(),
         files: vec![
             file("journal", "journal.jsonl", 5_412_991),
             file("cache", "sent-workflows.json", 817_904),
@@ -167,13 +172,13 @@ pub(crate) fn well() -> Facts {
 
 /// A live service that Datadog refuses.
 pub(crate) fn degraded() -> Facts {
-    let refused = |index: u64| Answered {
-        at: ago(i64::try_from(21 + index * 60).unwrap()),
+    let refused = |number: u64| Answered {
+        at: ago(i64::try_from(21 + number * 60).unwrap()),
         verdict: "denied",
         status: Some(403),
         text: "{\"errors\":[\"Forbidden\"]}".to_owned(),
-        runs: 40 - index as usize * 2,
-        ..answer(index)
+        runs: 40 - usize::try_from(number).unwrap(),
+        ..answer(number)
     };
     let trouble = |reason: Reason, what: &str| Trouble { reason, what: what.to_owned(), hint: reason.hint() };
     Facts {
