@@ -14,10 +14,11 @@ use crate::{
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
 };
 
 /// GitHub's own patience with an answer.
-const GITHUBS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const GITHUBS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A delivery of a new run as GitHub sends it, whole.
 fn delivery(id: u64, secret: &str, connection: &str) -> Vec<u8> {
@@ -53,6 +54,14 @@ fn read_to_close(stream: &mut TcpStream) -> String {
         }
         _ => String::from_utf8_lossy(&text).into_owned(),
     }
+}
+
+/// Whether nothing has come back on a connection yet.
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Sends bytes and nothing more; what comes back until the connection is closed.

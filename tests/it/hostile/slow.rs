@@ -1,10 +1,10 @@
 //! Ten thousand connections that say nothing, or little by little.
 
-use super::{GITHUBS_PATIENCE, connect, delivery, exchange, read_to_close, statuses, wrong_signature};
+use super::{GITHUBS_PATIENCE, connect, delivery, exchange, is_open, read_to_close, statuses, wrong_signature};
 use crate::harness::{PATIENCE, SECRET, Service, Start};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
-    io::{ErrorKind, Write},
+    io::Write,
     net::TcpStream,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -103,12 +103,4 @@ fn ten_thousand_slow_connections_keep_no_delivery_from_its_answer_and_are_let_go
     }
     assert!(begun.elapsed() < GITHUBS_PATIENCE + PATIENCE, "{:?}", begun.elapsed());
     deliver(&service, 2_000);
-}
-
-/// Whether nothing has come back on a connection yet.
-fn is_open(stream: &TcpStream) -> bool {
-    stream.set_nonblocking(true).unwrap();
-    let peeked = stream.peek(&mut [0]);
-    stream.set_nonblocking(false).unwrap();
-    peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
