@@ -56,7 +56,7 @@ fn defaults_are_as_designed() {
         ("serve", "max-journal-mib", "1024"),
         ("serve", "max-in-flight-mib", "256"),
         ("serve", "max-unverified-mib", "64"),
-        ("serve", "max-connections", "20000"),
+        ("serve", "max-connections", "16000"),
         ("serve", "client-timeout", "10"),
         ("serve", "tls-cert", ""),
         ("serve", "tls-key", ""),
