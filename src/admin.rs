@@ -43,7 +43,7 @@ pub use health::{Reason, Trouble};
 pub use page::{html, policy};
 
 /// How long the ledger may take to say whether it can write.
-const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What does not change while the service runs.
 #[derive(Debug, Clone)]
@@ -146,7 +146,11 @@ impl Admin {
             let series = self.ledger.count_series(now.as_second()).await.ok()?;
             Some((overview, series))
         };
-        let ledger = tokio::time::timeout(LEDGER_TIMEOUT, asked).await.ok().flatten();
+        let ledger = match unready {
+            // It would be waited for in vain, and whoever scrapes waits no longer than ten seconds.
+            Some(Unready::Silent(_)) => None,
+            _ => tokio::time::timeout(LEDGER_TIMEOUT, asked).await.ok().flatten(),
+        };
         Facts::new(&self.about, self.ledger.vitals(), now, unready, ledger)
     }
 }

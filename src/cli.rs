@@ -176,7 +176,7 @@ pub struct Serve {
     /// Where the files are kept; made if missing
     #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR", default_value = "./cache")]
     pub cache_dir: PathBuf,
-    /// How long a stop may take, in seconds: half for the requests that came in, half for a last push
+    /// How long a stop may take, in seconds: half for the requests that came in, most of the rest for a last push
     #[arg(long, env = "RUNHOUND_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20", value_parser = seconds)]
     pub shutdown_timeout: Duration,
     #[command(flatten)]

@@ -10,12 +10,13 @@ use crate::{
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
     panics,
-    receiver::{Receiver, Tls},
+    receiver::{BODY_MAX_BYTES, Receiver, Tls},
     systemd,
     vitals::Outcome,
 };
 use actix_web::{dev::ServerHandle, web::Data};
 use std::{
+    cell::Cell,
     fs::OpenOptions,
     io,
     net::{SocketAddr, TcpListener},
@@ -23,7 +24,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -99,7 +100,8 @@ pub struct Application {
     owner: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
     tls: Option<Tls>,
-    listener: TcpListener,
+    /// Until the server has it: another handle would let connections come in that nobody answers.
+    listener: Option<TcpListener>,
     about: About,
     admin: Option<(SocketAddr, TcpListener)>,
 }
@@ -149,7 +151,19 @@ impl Application {
         let receiver = Receiver::new(secrets, settings.tagging, ledger.clone());
         let receiver = Arc::new(receiver.limits(settings.limits).repositories(settings.repositories));
         let (tls, admin) = (settings.tls, None);
-        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, tls, listener, about, admin })
+        Ok(Self {
+            receiver,
+            delivery,
+            address,
+            standing,
+            ledger,
+            owner,
+            ended,
+            tls,
+            listener: Some(listener),
+            about,
+            admin,
+        })
     }
 
     /// Binds the admin listener's address too.
@@ -163,12 +177,14 @@ impl Application {
         Ok(self)
     }
 
-    /// Starts the public listener.
+    /// Starts the public listener, once.
     ///
     /// # Errors
-    /// The listener cannot be used.
-    pub fn listen(&self) -> Result<ServerHandle, ServeError> {
-        let server = Arc::clone(&self.receiver).serve(self.tls.as_ref(), self.listener.try_clone()?)?;
+    /// The listener cannot be used, or is in use already.
+    pub fn listen(&mut self) -> Result<ServerHandle, ServeError> {
+        let taken = || io::Error::other("the listener is in use already");
+        let listener = self.listener.take().ok_or_else(taken)?;
+        let server = Arc::clone(&self.receiver).serve(self.tls.as_ref(), listener)?;
         let handle = server.handle();
         drop(actix_web::rt::spawn(server));
         Ok(handle)
@@ -180,6 +196,7 @@ impl Application {
     /// # Errors
     /// A listener cannot be used.
     pub async fn run_until(mut self, stop: impl Future<Output = ()>, timeout: Duration) -> Result<(), ServeError> {
+        let stopping_since = Cell::new(Instant::now());
         let handle = self.listen()?;
         let admin = Data::new(Admin::new(self.about.clone(), self.ledger.clone()));
         let admin_handle = self.admin.take().map(|(_, listener)| serve_admin(&admin, listener)).transpose()?;
@@ -189,6 +206,7 @@ impl Application {
                 () = stop => log::info!("stopping: finishing requests"),
                 _ = &mut self.ended => log::error!("the ledger has ended: stopping, to be started anew"),
             }
+            stopping_since.set(Instant::now());
             admin.stop();
             systemd::stopping();
             handle.stop(true).await;
@@ -206,15 +224,20 @@ impl Application {
             handle.stop(false).await;
         }
         drop(admin);
-        self.close().await?;
+        self.close(timeout.saturating_sub(stopping_since.get().elapsed())).await?;
         Ok(())
     }
 
     /// Closes the files, after the listener has stopped, and says what is still pending.
     ///
     /// # Errors
-    /// The ledger's thread has failed.
-    pub async fn close(self) -> Result<Standing, ServeError> {
+    /// The ledger's thread has failed, or does not end in time. What was answered is on disk all the same.
+    pub async fn close(self, timeout: Duration) -> Result<Standing, ServeError> {
+        let late = |_| ServeError::Failed(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"));
+        tokio::time::timeout(timeout, self.close_files()).await.map_err(late)?
+    }
+
+    async fn close_files(mut self) -> Result<Standing, ServeError> {
         let ended = || ServeError::Failed(io::Error::other("the ledger has ended before its time; the log says why"));
         let standing = self.ledger.standing().await.map_err(|_| ended())?;
         let counts = self.ledger.vitals().counts();
@@ -232,6 +255,9 @@ impl Application {
         );
         // The thread ends with the last handle.
         drop((self.delivery, self.receiver, self.ledger));
+        if !self.ended.is_terminated() {
+            drop((&mut self.ended).await);
+        }
         self.owner.join().map_err(|_| ended())?;
         Ok(standing)
     }
@@ -254,7 +280,7 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
     actix_web::rt::System::new().block_on(async {
-        let stop = stop_signal()?;
+        let (stop, stop_at_once) = stop_signals()?;
         let application = Application::build(settings, arguments.listen)?.with_admin(arguments.admin_listen)?;
         if let Some((address, _)) = &application.admin {
             log::info!("status page on http://{address}/");
@@ -268,7 +294,10 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
             application.standing.known,
             application.standing.pending,
         );
-        application.run_until(stop, arguments.shutdown_timeout).await
+        tokio::select! {
+            ended = application.run_until(stop, arguments.shutdown_timeout) => ended,
+            () = stop_at_once => Err(io::Error::other("told twice to stop: what is recorded goes out at the next start").into()),
+        }
     })
 }
 
@@ -290,17 +319,31 @@ fn limits(wanted: Limits) -> Limits {
             limits.max_connections
         );
     }
+    for (flag, bytes) in [("unverified", limits.unverified_max_bytes), ("in-flight", limits.verified_max_bytes)] {
+        if bytes < BODY_MAX_BYTES {
+            log::warn!(
+                "--max-{flag}-mib is less than a delivery may have, 25 MiB: larger ones are answered 503 for ever"
+            );
+        }
+    }
     limits
 }
 
-/// Done at the first SIGTERM or SIGINT.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+/// Done at the first SIGTERM or SIGINT, and at the second one.
+fn stop_signals() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let (first, stop) = oneshot::channel::<()>();
+    let (second, stop_at_once) = oneshot::channel::<()>();
+    drop(actix_web::rt::spawn(async move {
+        for told in [first, second] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            // Whoever waited may have gone: then nobody needs to be told.
+            told.send(()).ok();
         }
-    })
+    }));
+    Ok((async { drop(stop.await) }, async { drop(stop_at_once.await) }))
 }

@@ -86,7 +86,9 @@ pub struct Facts {
     pub points: u64,
     /// When a push was last taken.
     pub last_push_at: Option<Timestamp>,
-    /// Since when no request to Datadog has been answered as it should be.
+    /// Which requests to Datadog fail, if they do: `series`, until a push is taken, or `validate`, until one is answered.
+    pub failing_request: Option<&'static str>,
+    /// Since when.
     pub failing_since: Option<Timestamp>,
     /// Why nothing can be recorded of what was pushed.
     pub blocked: Option<String>,
@@ -124,9 +126,13 @@ impl Facts {
         ledger: Option<(Overview, SeriesCount)>,
     ) -> Self {
         let notes = vitals.notes();
+        let ledger_answers = ledger.is_some();
         let (overview, series) = ledger.unzip();
         let age = |end: i64| (now.as_second() - end).max(0);
-        let files = about.files.sizes().into_iter();
+        // Whoever waits for a disk that hangs tells nobody.
+        let (files, stale) =
+            if ledger_answers { (about.files.sizes(), about.rotating.stale()) } else { Default::default() };
+        let files = files.into_iter();
         let files =
             files.map(|(kind, path, bytes)| FileSize { kind, path: path.display().to_string(), bytes }).collect();
         let mut facts = Self {
@@ -157,7 +163,8 @@ impl Facts {
             pushes: notes.pushes.iter().copied().collect(),
             points: notes.points,
             last_push_at: notes.taken_at,
-            failing_since: notes.failing_since,
+            failing_request: notes.failing.map(|(request, _)| request),
+            failing_since: notes.failing.map(|(_, since)| since),
             blocked: notes.blocked.clone(),
             in_doubt_at: notes.in_doubt_at,
             rejected_at: notes.rejected_at,
@@ -165,7 +172,7 @@ impl Facts {
             series,
             max_series: about.max_series,
             capped_tags: overview.map(|overview| overview.capped).unwrap_or_default(),
-            stale: about.rotating.stale(),
+            stale,
             files,
             history: notes.history(now),
             answers: notes.answers.into(),

@@ -170,17 +170,23 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
     if let Some(blocked) = &facts.blocked {
         troubles.push(Trouble::new(Reason::NotRecorded, blocked.clone()));
     }
-    if let (Some(failing), Some(answer)) = (since(facts.failing_since), facts.answers.first()) {
+    // Whether pushes would be taken matters while something is pending, and is told by nothing else.
+    let is_open =
+        facts.failing_request == Some("validate") || facts.pending.as_ref().is_none_or(|pending| pending.runs > 0);
+    let failing = since(facts.failing_since).filter(|_| is_open);
+    let answer = facts.answers.iter().find(|answer| Some(answer.request) == facts.failing_request);
+    if let (Some(failing), Some(answer)) = (failing, answer) {
         let told = match answer.status {
             Some(status) => format!("Datadog answers {status}"),
             None => "Datadog does not answer".to_owned(),
         };
-        let what = format!("{told}, and nothing has been taken for {}", span(failing.unsigned_abs()));
-        let is_refusal = ["denied", "refused", "too_large"].contains(&answer.verdict);
-        if is_refusal {
-            troubles.push(Trouble::new(Reason::DatadogRefuses, what));
-        } else if failing >= SILENT_MIN_S {
-            troubles.push(Trouble::new(Reason::DatadogSilent, what));
+        let what = format!("{told}, and requests have failed for {}", span(failing.unsigned_abs()));
+        match answer.verdict {
+            "denied" => troubles.push(Trouble::new(Reason::DatadogRefuses, what)),
+            _ if failing < SILENT_MIN_S => {}
+            // Some 400s are transient, and a slot that is refused alone is no sign that all are.
+            "refused" | "too_large" => troubles.push(Trouble::new(Reason::DatadogRefuses, what)),
+            _ => troubles.push(Trouble::new(Reason::DatadogSilent, what)),
         }
     }
     if let Some(age) =
@@ -239,7 +245,9 @@ mod tests {
         let at = facts().now;
         let text = String::new();
         let answer = Answered { at, request: "series", verdict, status, text, runs: 1, points: 4, took_ms: 5 };
-        Facts { answers: vec![answer], failing_since: Some(ago(seconds)), ..facts() }
+        let pending = Some(Pending { runs: 1, oldest_age_seconds: Some(1) });
+        let failing_request = Some("series");
+        Facts { answers: vec![answer], failing_request, failing_since: Some(ago(seconds)), pending, ..facts() }
     }
 
     #[test]
@@ -250,8 +258,10 @@ mod tests {
 
     #[test]
     fn a_refusal_counts_at_once_and_silence_after_a_minute() {
-        for verdict in ["denied", "refused", "too_large"] {
-            assert_eq!(reasons(&failing(verdict, Some(403), 0)), [Reason::DatadogRefuses], "{verdict}");
+        assert_eq!(reasons(&failing("denied", Some(403), 0)), [Reason::DatadogRefuses]);
+        for verdict in ["refused", "too_large"] {
+            assert_eq!(reasons(&failing(verdict, Some(400), 59)), [], "{verdict}");
+            assert_eq!(reasons(&failing(verdict, Some(400), 60)), [Reason::DatadogRefuses], "{verdict}");
         }
         for (verdict, status) in [("retry", None), ("retry", Some(503)), ("unexpected", Some(302))] {
             assert_eq!(reasons(&failing(verdict, status, 59)), [], "{status:?}");
@@ -259,6 +269,17 @@ mod tests {
         }
         assert!(troubles(&failing("retry", None, 60))[0].what.contains("does not answer"));
         assert!(troubles(&failing("retry", Some(503), 60))[0].what.contains("answers 503"));
+    }
+
+    #[test]
+    fn a_push_that_failed_last_is_no_trouble_once_nothing_is_pending_but_a_question_that_fails_is() {
+        let pending = Some(Pending { runs: 0, oldest_age_seconds: None });
+        let mut facts = Facts { pending, ..failing("refused", Some(400), 600) };
+        assert_eq!(reasons(&facts), []);
+        facts.failing_request = Some("validate");
+        assert_eq!(reasons(&facts), [], "that was no answer to a question");
+        facts.answers[0].request = "validate";
+        assert_eq!(reasons(&facts), [Reason::DatadogRefuses]);
     }
 
     #[test]

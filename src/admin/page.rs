@@ -306,7 +306,11 @@ fn since(facts: &Facts, at: jiff::Timestamp) -> u64 {
 /// What one wants to know first.
 fn glance(facts: &Facts) -> Vec<Fact> {
     let last = |name, at: Option<jiff::Timestamp>| Fact::last(name, at.map(|at| Time::new(at, facts.now)));
-    let push = match (&facts.target, facts.failing_since) {
+    let is_failing = |trouble: &super::Trouble| {
+        matches!(trouble.reason, super::Reason::DatadogRefuses | super::Reason::DatadogSilent)
+    };
+    let failing = facts.failing_since.filter(|_| facts.troubles.iter().any(is_failing));
+    let push = match (&facts.target, failing) {
         (None, _) => Fact::new("Last push", "never").noted("a dry run sends nothing").looks("warn"),
         (_, Some(failing)) => last("Last push", facts.last_push_at)
             .noted(format!("failing for {}", words::span(since(facts, failing))))

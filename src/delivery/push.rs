@@ -42,8 +42,7 @@ impl<I: Intake> Delivery<I> {
             self.learn_the_time(&answer, moment);
         }
         let runs: usize = piece.slots.iter().map(|slot| slot.runs.len()).sum();
-        let points = payload.series.iter().map(|series| series.points.len()).sum();
-        self.note("series", &answer, (runs, points), asked, answer.verdict == Verdict::Taken);
+        self.note("series", &answer, (runs, payload.points()), asked, answer.verdict == Verdict::Taken);
         match answer.verdict.clone() {
             Verdict::Taken if piece.is_witness => {
                 log::info!("taken once more, to see whether anything is: {}", Shown(&answer));
@@ -97,6 +96,8 @@ impl<I: Intake> Delivery<I> {
             self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&dropped), in_doubt: true });
         }
         if !taken.is_empty() {
+            let points = if dropped.is_empty() { payload.points() } else { metrics::payload(&taken).points() };
+            self.ledger.vitals().taken(points);
             self.record_taken(ledger::keys_of(&taken), payload);
         }
         Step::Moved

@@ -98,8 +98,8 @@ pub(crate) struct Owner {
     reruns: Reruns,
     compact_at_bytes: u64,
     max_journal_bytes: u64,
-    /// Whether the last new run was refused because the journal would have grown past its limit.
-    is_full: bool,
+    /// What the largest run takes that was refused because the journal would have grown past its limit; 0 if there is room.
+    refused_bytes: u64,
     /// Whether the journal ends with a batch that no later record says to be settled.
     is_last_batch_bare: bool,
     /// The last second that delivery told, by Datadog's clock.
@@ -134,7 +134,7 @@ impl Owner {
             reruns,
             compact_at_bytes,
             max_journal_bytes,
-            is_full: false,
+            refused_bytes: 0,
             is_last_batch_bare,
             now: None,
             weight,
@@ -278,10 +278,10 @@ impl Owner {
         }
         let begun = Instant::now();
         let written = self.write(&group.lines).map_err(|error| cannot_write(&error));
-        self.vitals.synced(group.keys.len(), begun.elapsed());
         if let Err(error) = &written {
             log::error!("{error}");
         } else {
+            self.vitals.synced(group.keys.len(), begun.elapsed());
             self.weight.add(&group.weight);
             self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
             recover::apply(&mut self.state, group.records);

@@ -11,10 +11,7 @@ use std::{
 };
 
 /// A journal that failed is not made anew more often, however often somebody asks whether it can be.
-const READY_EVERY: Duration = Duration::from_secs(1);
-
-/// What a run takes in the journal, roughly.
-const RUN_BYTES: usize = 1 << 10;
+const READY_EVERY: Duration = Duration::from_secs(5);
 
 impl Owner {
     pub(super) fn ready(&mut self) -> Result<(), Unavailable> {
@@ -23,7 +20,8 @@ impl Owner {
         }
         if self.journal.is_usable() {
             self.unready = None;
-            return if self.is_full { self.find_room(RUN_BYTES, &Group::default()) } else { Ok(()) };
+            let is_full = self.refused_bytes > 0;
+            return if is_full { self.find_room(0, &Group::default()) } else { Ok(()) };
         }
         if let Some((at, why)) = &self.unready
             && at.elapsed() < READY_EVERY
@@ -35,10 +33,12 @@ impl Owner {
         made
     }
 
-    /// Whether the journal may grow by a new run, once it is compacted if that makes room. What settles runs is always written.
+    /// Whether the journal may grow by a new run, once it is compacted if that makes room. While one was refused, there is room
+    /// only if there is room for that one too. What settles runs is always written.
     pub(super) fn find_room(&mut self, bytes: usize, group: &Group) -> Result<(), Unavailable> {
-        let bytes = (group.lines.len() + bytes) as u64;
-        let has_room = |journal: &Journal, max_bytes: u64| journal.len() + bytes <= max_bytes;
+        let wanted = self.refused_bytes.max(bytes as u64);
+        let more = group.lines.len() as u64 + wanted;
+        let has_room = |journal: &Journal, max_bytes: u64| journal.len() + more <= max_bytes;
         let pending = self.state.pending_len();
         // Each time costs as much as all that is pending takes.
         let settled_bytes = self.weight.settled_bytes(pending, self.journal.len());
@@ -49,16 +49,22 @@ impl Owner {
         {
             self.compact();
         }
-        let was_full = std::mem::replace(&mut self.is_full, !has_room(&self.journal, self.max_journal_bytes));
-        if self.is_full && !was_full {
+        let was_full = self.refused_bytes > 0;
+        if has_room(&self.journal, self.max_journal_bytes) {
+            if was_full {
+                log::info!("the journal has room again for new runs");
+            }
+            self.refused_bytes = 0;
+            return Ok(());
+        }
+        if !was_full {
             let mib = self.max_journal_bytes >> 20;
             log::error!(
                 "the journal has reached --max-journal-mib {mib}: nothing new until some of {pending} runs are sent"
             );
-        } else if was_full && !self.is_full {
-            log::info!("the journal has room again for new runs");
         }
-        if self.is_full { Err(Unavailable("the journal has reached --max-journal-mib".to_owned())) } else { Ok(()) }
+        self.refused_bytes = wanted;
+        Err(Unavailable("the journal has reached --max-journal-mib".to_owned()))
     }
 
     /// A file whose write or sync failed is never used again: the next group goes to a new one, made from what
@@ -72,9 +78,10 @@ impl Owner {
 
     /// What the old file held, and what can no longer be trusted to be in it, is in memory.
     fn take_new_journal(&mut self) -> io::Result<()> {
-        log::warn!("going on with a new journal file");
         self.keep_lock()?;
-        self.rewrite_journal()
+        self.rewrite_journal()?;
+        log::warn!("going on with a new journal file");
+        Ok(())
     }
 
     /// A new journal no longer tells what is settled, so the cache must be there to tell it.

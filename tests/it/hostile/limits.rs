@@ -45,8 +45,10 @@ fn strangers_who_hold_bodies_back_keep_no_delivery_out() {
     while service.post(&body, &[("X-GitHub-Event", "workflow_run")]).status != 202 {
         assert!(begun.elapsed() < PATIENCE, "it finds no room");
     }
-    let oldest = read_to_close(&mut held[0]);
-    assert_eq!(statuses(&oldest), [408], "the oldest gave way: {oldest}");
+    // Which came in first is for the server to say: two of its threads read them.
+    let closed: Vec<Vec<u16>> =
+        held.iter_mut().filter(|stream| !is_open(stream)).map(|stream| statuses(&read_to_close(stream))).collect();
+    assert!(closed.contains(&vec![408]), "an older one gave way: {closed:?}");
     let newest = held.iter_mut().rev().find(|stream| is_open(stream)).expect("not all gave way");
     newest.write_all(b" ").unwrap();
     assert_eq!(statuses(&read_to_close(newest)), [401]);
@@ -168,7 +170,7 @@ fn a_journal_at_its_limit_is_503_until_datadog_has_taken_what_is_pending() {
     };
     let fill = |first: u64| {
         let mut stream = connect(address);
-        (first..).map(|id| deliver(&mut stream, id)).find(|answer| answer.status != 202).unwrap()
+        (first..first + 100_000).map(|id| deliver(&mut stream, id)).find(|answer| answer.status != 202).unwrap()
     };
     std::thread::scope(|scope| {
         let fill = &fill;

@@ -135,7 +135,7 @@ fn random_lines(rng: &mut Rng) -> Vec<u8> {
 
 fn header_bomb(rng: &mut Rng) -> Vec<u8> {
     let headers = match rng.u8(0..5) {
-        0 => (0..rng.usize(90..5_000)).map(|n| format!("X-{n}: {n}\r\n")).collect(),
+        0 => "X-Many: x\r\n".repeat(rng.usize(90..5_000)),
         1 => format!("X: {}\r\n", "x".repeat(rng.usize(1_000..400_000))),
         2 => format!("{}: x\r\n", "x".repeat(rng.usize(1_000..400_000))),
         3 => "X-Hub-Signature-256: sha256=00\r\n".repeat(rng.usize(2..200)),
@@ -189,8 +189,8 @@ fn send(service: &Service, requests: usize, rng: &mut Rng, is_wanted: fn(Kind) -
                     // One at a time, for which there is room in every budget.
                     let _turn =
                         matches!(kind, Kind::SizeBomb(_)).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
-                    let mut stream = connect(service.address);
                     let bytes = kind.request(&mut rng);
+                    let mut stream = connect(service.address);
                     let (first, rest) = bytes.split_at(rng.usize(0..=bytes.len()));
                     // A server that answers early may stop reading.
                     drop(stream.write_all(first).and_then(|()| stream.write_all(rest)));
