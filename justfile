@@ -38,6 +38,11 @@ bench:
 bench-backlog:
     cargo bench --locked --bench backlog
 
+# The pictures of the status page in the documents, by the browser that tests it; the page is set in Roboto where there is one
+pictures:
+    mkdir -p docs/images
+    RUNHOUND_SCREENSHOTS="$PWD/docs/images" cargo test --locked --test it page::pictures
+
 # Fixtures against GitHub's own schema of webhook events; needs `pip install jsonschema`
 fixtures SCHEMA:
     python3 fixtures/validate.py {{ quote(SCHEMA) }}

@@ -3,13 +3,19 @@
 //! Invariant: it only looks. Ready means able to journal; trouble with Datadog shows as degraded and never makes it unready.
 //! No answer holds a secret, and all show the same facts.
 
+mod chart;
 mod exposition;
 mod facts;
 mod health;
+mod page;
+mod words;
 
 use crate::{
+    datadog::ApiKey,
     ledger::{Files, Ledger},
     metrics::SeriesCount,
+    receiver::Tls,
+    secrets::Secrets,
 };
 use actix_web::{
     App, HttpResponse, HttpServer,
@@ -23,16 +29,21 @@ use serde_json::json;
 use std::{
     io,
     net::TcpListener,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 pub use exposition::{Kind, METRICS, Metric};
 pub use facts::{Facts, FileSize, Pending, Runs};
+use health::Unready;
 pub use health::{Reason, Trouble};
+pub use page::{html, policy};
 
 /// How long the ledger may take to say whether it can write.
-const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What does not change while the service runs.
 #[derive(Debug, Clone)]
@@ -45,6 +56,31 @@ pub struct About {
     pub files: Files,
     /// When the service started.
     pub started_at: Timestamp,
+    /// What is read again from files when they change.
+    pub rotating: Rotating,
+}
+
+/// What is read again from files when they change.
+#[derive(Debug, Clone, Default)]
+pub struct Rotating {
+    /// The webhook's secrets.
+    pub secrets: Option<Arc<Secrets>>,
+    /// Datadog's API key.
+    pub key: Option<ApiKey>,
+    /// The certificate of the public listener.
+    pub tls: Option<Tls>,
+}
+
+impl Rotating {
+    /// What cannot be read or used as it is now, so that what was before is in use.
+    fn stale(&self) -> Vec<&'static str> {
+        let stale = [
+            ("the webhook's secrets", self.secrets.as_ref().is_some_and(|secrets| secrets.is_stale())),
+            ("the API key", self.key.as_ref().is_some_and(ApiKey::is_stale)),
+            ("the certificate and its key", self.tls.as_ref().is_some_and(Tls::is_stale)),
+        ];
+        stale.into_iter().filter_map(|(what, is_stale)| is_stale.then_some(what)).collect()
+    }
 }
 
 /// What every request needs.
@@ -80,6 +116,7 @@ impl Admin {
             App::new()
                 .wrap(headers)
                 .app_data(Data::clone(&admin))
+                .service(resource("/", web::get().to(look), web::head().to(look)))
                 .service(resource("/healthz", web::get().to(alive), web::head().to(alive)))
                 .service(resource("/readyz", web::get().to(ready), web::head().to(ready)))
                 .service(resource("/status.json", web::get().to(status), web::head().to(status)))
@@ -90,13 +127,13 @@ impl Admin {
     }
 
     /// Why no run can be recorded now, if none can.
-    async fn unready(&self) -> Option<String> {
+    async fn unready(&self) -> Option<Unready> {
         if self.is_stopping.load(Ordering::Relaxed) {
-            return Some("the service is stopping".to_owned());
+            return Some(Unready::Stopping);
         }
         match tokio::time::timeout(LEDGER_TIMEOUT, self.ledger.ready()).await {
-            Ok(ready) => ready.err().map(|error| error.to_string()),
-            Err(_) => Some(format!("the disk has not answered for {} s", LEDGER_TIMEOUT.as_secs())),
+            Ok(ready) => ready.err().map(|error| Unready::CannotWrite(error.to_string())),
+            Err(_) => Some(Unready::Silent(LEDGER_TIMEOUT.as_secs())),
         }
     }
 
@@ -109,7 +146,11 @@ impl Admin {
             let series = self.ledger.count_series(now.as_second()).await.ok()?;
             Some((overview, series))
         };
-        let ledger = tokio::time::timeout(LEDGER_TIMEOUT, asked).await.ok().flatten();
+        let ledger = match unready {
+            // It would be waited for in vain, and whoever scrapes waits no longer than ten seconds.
+            Some(Unready::Silent(_)) => None,
+            _ => tokio::time::timeout(LEDGER_TIMEOUT, asked).await.ok().flatten(),
+        };
         Facts::new(&self.about, self.ledger.vitals(), now, unready, ledger)
     }
 }
@@ -128,6 +169,17 @@ async fn not_found() -> HttpResponse {
     HttpResponse::NotFound().json(json!({"error": "not found"}))
 }
 
+async fn look(admin: Data<Admin>) -> HttpResponse {
+    match page::html(&admin.facts().await) {
+        Ok(html) => HttpResponse::Ok()
+            .content_type("text/html; charset=utf-8")
+            .insert_header((header::CONTENT_SECURITY_POLICY, page::policy()))
+            .insert_header((header::REFERRER_POLICY, "no-referrer"))
+            .body(html),
+        Err(error) => HttpResponse::InternalServerError().json(json!({"error": error.to_string()})),
+    }
+}
+
 async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
@@ -135,7 +187,8 @@ async fn alive() -> HttpResponse {
 async fn ready(admin: Data<Admin>) -> HttpResponse {
     match admin.unready().await {
         None => HttpResponse::Ok().json(json!({"status": "ready"})),
-        Some(reason) => HttpResponse::ServiceUnavailable().json(json!({"status": "unready", "reason": reason})),
+        Some(unready) => HttpResponse::ServiceUnavailable()
+            .json(json!({"status": "unready", "reason": unready.to_string(), "hint": unready.hint()})),
     }
 }
 
@@ -161,13 +214,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new(dir.path(), Mode::DryRun);
         let started_at = Timestamp::now();
-        let about = About { target: None, max_series: 1, files: files.clone(), started_at };
+        let about =
+            About { target: None, max_series: 1, files: files.clone(), started_at, rotating: Rotating::default() };
         let Opened { ledger, owner, .. } =
             Ledger::open(Options::new(files, Reruns::Push, started_at.as_second())).unwrap();
         let admin = Admin::new(about, ledger);
         assert_eq!(admin.unready().await, None);
         admin.stop();
-        assert_eq!(admin.unready().await.as_deref(), Some("the service is stopping"));
+        assert_eq!(admin.unready().await, Some(Unready::Stopping));
         assert!(!admin.facts().await.ready);
         drop(admin);
         owner.join().unwrap();

@@ -28,6 +28,9 @@ pub use now::{Clock, Moment};
 /// A batch that is unanswered for this long would soon be outside the hour that Datadog accepts.
 const UNANSWERED_MAX_S: i64 = 50 * 60;
 
+/// The longest wait between two steps of a last push.
+const LAST_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// What `step` did, or what there is to wait for.
 #[derive(Debug)]
 pub enum Step {
@@ -80,6 +83,9 @@ pub struct Delivery<I = Client> {
     backoff: Backoff,
     /// No request before this moment.
     not_before: Duration,
+    /// When to ask Datadog again while nothing is pending: only where the last answer told of a key or a clock that is wrong,
+    /// so that it shows when that is mended.
+    asks_again_at: Option<Duration>,
     batch: Option<OpenBatch>,
     suspects: Suspects,
     /// Whether a suspect was tried last.
@@ -102,6 +108,7 @@ impl<I: Intake> Delivery<I> {
             clock,
             backoff: Backoff::new(jitter),
             not_before: Duration::ZERO,
+            asks_again_at: None,
             // Nobody knows how the last try before a crash ended.
             batch: open_batch.map(|batch| OpenBatch::new(batch, mode == Mode::Live)),
             suspects: Suspects::default(),
@@ -154,9 +161,10 @@ impl<I: Intake> Delivery<I> {
             let (wait, is_idle) = match self.step().await {
                 Step::Moved | Step::Pushed { .. } => continue,
                 Step::Wait(wait) => (wait, false),
-                Step::Idle => (Duration::MAX, true),
+                Step::Idle => (if self.asks_again_at.is_some() { push::HELD } else { Duration::MAX }, true),
             };
-            if is_stopping.get() {
+            // A run may only wait for its second, and a failed push is worth another try.
+            if is_stopping.get() && (is_idle || wait > LAST_WAIT_MAX) {
                 return;
             }
             tokio::select! {
@@ -192,7 +200,12 @@ impl<I: Intake> Delivery<I> {
         match self.batch.as_mut().and_then(|batch| Some((batch.at, batch.pieces.pop_front()?))) {
             Some((sealed_at, piece)) if sealed_at + UNANSWERED_MAX_S <= now => self.unseal_unanswered(piece),
             Some((_, piece)) => self.push(piece).await,
-            None => self.seal(now, moment).await,
+            None => match self.seal(now, moment).await {
+                Step::Idle if self.asks_again_at.is_some_and(|at| at <= moment.monotonic) => {
+                    self.ask_for_the_time().await
+                }
+                step => step,
+            },
         }
     }
 
@@ -276,7 +289,9 @@ impl<I: Intake> Delivery<I> {
         };
         let asked = (self.clock)();
         let answer = client.validate().await;
-        let is_fine = answer.status.is_some() && answer.verdict != Verdict::Denied;
+        let is_passing_fault = matches!(answer.verdict, Verdict::Retry { is_unexpected: false, .. });
+        let is_fine = answer.status.is_some() && answer.verdict != Verdict::Denied && !is_passing_fault;
+        self.asks_again_at = (!is_fine).then_some(asked.monotonic + push::HELD);
         self.note("validate", &answer, (0, 0), asked, is_fine);
         match answer.status {
             Some(401 | 403) => log::error!("{}: runs are kept, and pushed once the API key is mended", Shown(&answer)),
@@ -318,7 +333,11 @@ impl<I: Intake> Delivery<I> {
     fn learn_the_time(&mut self, answer: &Answer, moment: Moment) {
         self.now.learn(answer.date, moment);
         if let Some(date) = answer.date {
-            self.ledger.vitals().clock_apart(date - moment.unix);
+            let apart = date - moment.unix;
+            if apart.abs() > APART_MAX_S {
+                self.asks_again_at = Some(moment.monotonic + push::HELD);
+            }
+            self.ledger.vitals().clock_apart(apart);
         }
     }
 

@@ -8,6 +8,7 @@ mod borrowed;
 mod cache;
 mod count;
 mod disk;
+mod files;
 mod inspect;
 mod journal;
 mod keys;
@@ -28,8 +29,7 @@ use crate::{
 };
 use std::{
     collections::HashSet,
-    io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -40,21 +40,13 @@ pub(crate) use borrowed::Borrowed;
 pub use cache::WorkflowCache;
 pub use count::inspect as inspect_series;
 pub use disk::{RealDisk, Stamp, Storage, Stored};
+pub use files::{FileError, Files, Mode, OpenError};
 pub use inspect::{holder, inspect};
 use lock::Lock;
 pub use lock::LockError;
 pub(crate) use owner::{Command, Owner};
 pub use repair::{Doubts, Entries, Repaired, repair};
 pub use state::{Batch, Choice};
-
-/// Which set of files: a dry run has its own, so that both can share a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Runs are pushed to Datadog.
-    Live,
-    /// Everything but the push.
-    DryRun,
-}
 
 /// What a re-run of a run that is recorded already counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -64,60 +56,6 @@ pub enum Reruns {
     Push,
     /// Seen before, if any attempt of the run is recorded
     Drop,
-}
-
-/// The paths of one mode's files.
-#[derive(Debug, Clone)]
-pub struct Files {
-    /// The directory they are in.
-    pub dir: PathBuf,
-    /// IDs already sent.
-    pub cache: PathBuf,
-    /// Accepted runs and sealed batches.
-    pub journal: PathBuf,
-    /// The lock.
-    pub lock: PathBuf,
-    /// What Datadog refused for good, and deliveries that could not be understood.
-    pub rejected: PathBuf,
-    /// The payloads of a dry run, or those that a live one logs.
-    pub payloads: PathBuf,
-    /// Which series the last 30 days made: a statistic.
-    pub series: PathBuf,
-}
-
-impl Files {
-    /// The files of `mode` in `dir`.
-    #[must_use]
-    pub fn new(dir: &Path, mode: Mode) -> Self {
-        let suffix = match mode {
-            Mode::Live => "",
-            Mode::DryRun => "-dry-run",
-        };
-        let file = |stem: &str, extension: &str| dir.join(format!("{stem}{suffix}{extension}"));
-        Self {
-            dir: dir.to_owned(),
-            cache: file("sent-workflows", ".json"),
-            journal: file("journal", ".jsonl"),
-            lock: file("lock", ""),
-            rejected: file("rejected", ".jsonl"),
-            payloads: file("payloads", ".jsonl"),
-            series: file("series", ".json"),
-        }
-    }
-
-    /// The files that there are: what each is, where, and how many bytes it has.
-    #[must_use]
-    pub fn sizes(&self) -> Vec<(&'static str, &Path, u64)> {
-        let files = [
-            ("journal", &self.journal),
-            ("cache", &self.cache),
-            ("rejected", &self.rejected),
-            ("payloads", &self.payloads),
-            ("series", &self.series),
-        ];
-        let size = |file: &Path| file.metadata().ok().map(|metadata| metadata.len());
-        files.into_iter().filter_map(|(kind, file)| Some((kind, file.as_path(), size(file)?))).collect()
-    }
 }
 
 /// How to open a ledger.
@@ -157,83 +95,6 @@ impl Options {
             max_series: DEFAULT_MAX_SERIES,
             storage: Arc::new(RealDisk),
             vitals: Arc::default(),
-        }
-    }
-}
-
-/// A file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// Its content is not what such a file holds. It was left as it is.
-    #[error("{} is damaged at byte {offset}: {what}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The first byte that is not as it should be.
-        offset: usize,
-        /// What is wrong there.
-        what: String,
-    },
-    /// It was written in a format of another version. It was left as it is.
-    #[error("{} has the format {found}, which this version of runhound does not know", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The format it says it has.
-        found: u64,
-    },
-    /// The system failed us.
-    #[error("{}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl FileError {
-    fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
-    }
-
-    fn damaged(path: &Path, offset: usize, what: impl Into<String>) -> Self {
-        Self::Damaged { path: path.to_owned(), offset, what: what.into() }
-    }
-}
-
-/// The files cannot be had. They were left as they are.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The lock could not be had.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// A file cannot be used.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-impl OpenError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Lock(LockError::Held { .. } | LockError::Lost { .. }) => {
-                "stop that process, or give this one a directory of its own with --cache-dir"
-            }
-            Self::Lock(LockError::Io { source, .. }) | Self::File(FileError::Io { source, .. })
-                if source.kind() == io::ErrorKind::StorageFull =>
-            {
-                "make room on that disk; what is recorded is still there"
-            }
-            Self::Lock(LockError::Io { .. }) | Self::File(FileError::Io { .. }) => {
-                "the cache directory must exist or be creatable, and this user must be able to write there"
-            }
-            Self::File(FileError::Damaged { .. }) => {
-                "it was left as it is; `runhound check --repair`, with the same --cache-dir, and --dry-run for a dry run's \
-                 files, sets it aside and makes a new one of all that can be read in it"
-            }
-            Self::File(FileError::Format { .. }) => "it was left as it is: use the version of runhound that wrote it",
         }
     }
 }

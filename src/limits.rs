@@ -28,7 +28,7 @@ impl Default for Limits {
         Self {
             verified_max_bytes: 256 << 20,
             unverified_max_bytes: 64 << 20,
-            max_connections: 20_000,
+            max_connections: 16_000,
             client_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(10),
         }

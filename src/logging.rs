@@ -56,7 +56,7 @@ fn json_line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 fn quoted(value: &str) -> String {
     let value = escaped(value);
     let is_plain = !value.is_empty() && !value.contains(|char: char| char.is_whitespace() || "\"=\\".contains(char));
-    if is_plain { value.into_owned() } else { format!("\"{}\"", value.replace('"', "\\\"")) }
+    if is_plain { value.into_owned() } else { format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
 fn fields(record: &Record<'_>) -> Vec<(String, String)> {

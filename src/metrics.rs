@@ -180,6 +180,12 @@ pub struct MetricPayload {
 }
 
 impl MetricPayload {
+    /// How many points it has.
+    #[must_use]
+    pub fn points(&self) -> usize {
+        self.series.iter().map(|series| series.points.len()).sum()
+    }
+
     /// The payload as a line of JSON.
     #[must_use]
     pub fn line(&self) -> String {

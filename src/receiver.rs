@@ -44,7 +44,7 @@ const RETRY_AFTER_S: &str = "5";
 /// What every request needs.
 #[derive(Debug)]
 pub struct Receiver {
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
     repositories: Option<Repositories>,
     tagging: Tagging,
     ledger: Ledger,
@@ -55,7 +55,7 @@ pub struct Receiver {
 impl Receiver {
     /// A receiver that takes deliveries of all repositories that are signed with any of `secrets`, within the usual limits.
     #[must_use]
-    pub fn new(secrets: Secrets, tagging: Tagging, ledger: Ledger) -> Self {
+    pub fn new(secrets: Arc<Secrets>, tagging: Tagging, ledger: Ledger) -> Self {
         let limits = Limits::default();
         Self { secrets, repositories: None, tagging, ledger, limits, bodies: Bodies::new(&limits) }
     }
@@ -70,12 +70,6 @@ impl Receiver {
     #[must_use]
     pub fn repositories(self, repositories: Option<Repositories>) -> Self {
         Self { repositories, ..self }
-    }
-
-    /// The secrets that it takes deliveries by.
-    #[must_use]
-    pub const fn secrets(&self) -> &Secrets {
-        &self.secrets
     }
 
     /// Serves on a bound listener, in TLS if a pair is given, until stopped through the server's handle.

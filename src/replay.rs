@@ -152,7 +152,7 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
     push_all(&mut application, &mut summary, Duration::from_secs(arguments.timeout)).await;
     server.stop(true).await;
     summary.totals = application.delivery.totals();
-    summary.pending = application.close().await?.pending;
+    summary.pending = application.close(Duration::from_secs(arguments.timeout)).await?.pending;
     Ok(summary)
 }
 

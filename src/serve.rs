@@ -1,7 +1,7 @@
 //! The service: all rooms wired together, from the first line in the log to the last.
 
 use crate::{
-    admin::{About, Admin},
+    admin::{About, Admin, Rotating},
     cli::{self, AdminListen},
     config::{self, ConfigError, Settings},
     cost::Cost,
@@ -10,12 +10,13 @@ use crate::{
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
     panics,
-    receiver::{Receiver, Tls},
+    receiver::{BODY_MAX_BYTES, Receiver, Tls},
     systemd,
     vitals::Outcome,
 };
 use actix_web::{dev::ServerHandle, web::Data};
 use std::{
+    cell::Cell,
     fs::OpenOptions,
     io,
     net::{SocketAddr, TcpListener},
@@ -23,7 +24,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -99,7 +100,8 @@ pub struct Application {
     owner: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
     tls: Option<Tls>,
-    listener: TcpListener,
+    /// Until the server has it: another handle would let connections come in that nobody answers.
+    listener: Option<TcpListener>,
     about: About,
     admin: Option<(SocketAddr, TcpListener)>,
 }
@@ -121,6 +123,7 @@ impl Application {
     /// Either is not possible.
     pub fn build(settings: Settings, listen: SocketAddr) -> Result<Self, ServeError> {
         let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
+        let key = settings.datadog.as_ref().map(|(_, key)| key.clone());
         let client = settings.datadog.map(|(endpoint, key)| Client::new(endpoint, key)).transpose()?;
         let mut files = Files::new(&settings.cache_dir, settings.mode);
         let is_payload_log_wanted = settings.payload_log.is_some();
@@ -130,7 +133,9 @@ impl Application {
             files.payloads = path;
         }
         let started_at = jiff::Timestamp::now();
-        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at };
+        let secrets = Arc::new(settings.secrets);
+        let rotating = Rotating { secrets: Some(Arc::clone(&secrets)), key, tls: settings.tls.clone() };
+        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at, rotating };
         let options = Options {
             max_series: settings.max_series,
             max_journal_bytes: settings.max_journal_bytes,
@@ -143,10 +148,22 @@ impl Application {
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
         }
-        let receiver = Receiver::new(settings.secrets, settings.tagging, ledger.clone());
+        let receiver = Receiver::new(secrets, settings.tagging, ledger.clone());
         let receiver = Arc::new(receiver.limits(settings.limits).repositories(settings.repositories));
         let (tls, admin) = (settings.tls, None);
-        Ok(Self { receiver, delivery, address, standing, ledger, owner, ended, tls, listener, about, admin })
+        Ok(Self {
+            receiver,
+            delivery,
+            address,
+            standing,
+            ledger,
+            owner,
+            ended,
+            tls,
+            listener: Some(listener),
+            about,
+            admin,
+        })
     }
 
     /// Binds the admin listener's address too.
@@ -160,12 +177,14 @@ impl Application {
         Ok(self)
     }
 
-    /// Starts the public listener.
+    /// Starts the public listener, once.
     ///
     /// # Errors
-    /// The listener cannot be used.
-    pub fn listen(&self) -> Result<ServerHandle, ServeError> {
-        let server = Arc::clone(&self.receiver).serve(self.tls.as_ref(), self.listener.try_clone()?)?;
+    /// The listener cannot be used, or is in use already.
+    pub fn listen(&mut self) -> Result<ServerHandle, ServeError> {
+        let taken = || io::Error::other("the listener is in use already");
+        let listener = self.listener.take().ok_or_else(taken)?;
+        let server = Arc::clone(&self.receiver).serve(self.tls.as_ref(), listener)?;
         let handle = server.handle();
         drop(actix_web::rt::spawn(server));
         Ok(handle)
@@ -177,6 +196,7 @@ impl Application {
     /// # Errors
     /// A listener cannot be used.
     pub async fn run_until(mut self, stop: impl Future<Output = ()>, timeout: Duration) -> Result<(), ServeError> {
+        let stopping_since = Cell::new(Instant::now());
         let handle = self.listen()?;
         let admin = Data::new(Admin::new(self.about.clone(), self.ledger.clone()));
         let admin_handle = self.admin.take().map(|(_, listener)| serve_admin(&admin, listener)).transpose()?;
@@ -186,6 +206,7 @@ impl Application {
                 () = stop => log::info!("stopping: finishing requests"),
                 _ = &mut self.ended => log::error!("the ledger has ended: stopping, to be started anew"),
             }
+            stopping_since.set(Instant::now());
             admin.stop();
             systemd::stopping();
             handle.stop(true).await;
@@ -203,15 +224,20 @@ impl Application {
             handle.stop(false).await;
         }
         drop(admin);
-        self.close().await?;
+        self.close(timeout.saturating_sub(stopping_since.get().elapsed())).await?;
         Ok(())
     }
 
     /// Closes the files, after the listener has stopped, and says what is still pending.
     ///
     /// # Errors
-    /// The ledger's thread has failed.
-    pub async fn close(self) -> Result<Standing, ServeError> {
+    /// The ledger's thread has failed, or does not end in time. What was answered is on disk all the same.
+    pub async fn close(self, timeout: Duration) -> Result<Standing, ServeError> {
+        let late = |_| ServeError::Failed(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"));
+        tokio::time::timeout(timeout, self.close_files()).await.map_err(late)?
+    }
+
+    async fn close_files(mut self) -> Result<Standing, ServeError> {
         let ended = || ServeError::Failed(io::Error::other("the ledger has ended before its time; the log says why"));
         let standing = self.ledger.standing().await.map_err(|_| ended())?;
         let counts = self.ledger.vitals().counts();
@@ -229,6 +255,9 @@ impl Application {
         );
         // The thread ends with the last handle.
         drop((self.delivery, self.receiver, self.ledger));
+        if !self.ended.is_terminated() {
+            drop((&mut self.ended).await);
+        }
         self.owner.join().map_err(|_| ended())?;
         Ok(standing)
     }
@@ -251,7 +280,7 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
     actix_web::rt::System::new().block_on(async {
-        let stop = stop_signal()?;
+        let (stop, stop_at_once) = stop_signals()?;
         let application = Application::build(settings, arguments.listen)?.with_admin(arguments.admin_listen)?;
         if let Some((address, _)) = &application.admin {
             log::info!("status page on http://{address}/");
@@ -265,7 +294,10 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
             application.standing.known,
             application.standing.pending,
         );
-        application.run_until(stop, arguments.shutdown_timeout).await
+        tokio::select! {
+            ended = application.run_until(stop, arguments.shutdown_timeout) => ended,
+            () = stop_at_once => Err(io::Error::other("told twice to stop: what is recorded goes out at the next start").into()),
+        }
     })
 }
 
@@ -287,17 +319,31 @@ fn limits(wanted: Limits) -> Limits {
             limits.max_connections
         );
     }
+    for (flag, bytes) in [("unverified", limits.unverified_max_bytes), ("in-flight", limits.verified_max_bytes)] {
+        if bytes < BODY_MAX_BYTES {
+            log::warn!(
+                "--max-{flag}-mib is less than a delivery may have, 25 MiB: larger ones are answered 503 for ever"
+            );
+        }
+    }
     limits
 }
 
-/// Done at the first SIGTERM or SIGINT.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+/// Done at the first SIGTERM or SIGINT, and at the second one.
+fn stop_signals() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let (first, stop) = oneshot::channel::<()>();
+    let (second, stop_at_once) = oneshot::channel::<()>();
+    drop(actix_web::rt::spawn(async move {
+        for told in [first, second] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            // Whoever waited may have gone: then nobody needs to be told.
+            told.send(()).ok();
         }
-    })
+    }));
+    Ok((async { drop(stop.await) }, async { drop(stop_at_once.await) }))
 }

@@ -22,6 +22,7 @@ use std::{
 pub use counts::{Counts, Outcome};
 use history::History;
 pub use history::Span;
+pub(crate) use history::{SPAN_S, SPANS};
 
 /// How many deliveries are remembered.
 pub const DELIVERIES_KEPT: usize = 100;
@@ -109,8 +110,8 @@ pub struct Notes {
     pub pushes: Vec<(&'static str, u64)>,
     /// When a push was last taken.
     pub taken_at: Option<Timestamp>,
-    /// Since when no request has been taken or answered as it should be.
-    pub failing_since: Option<Timestamp>,
+    /// Since when requests of this kind fail, if they do: a push until one is taken, a question until one is answered.
+    pub failing: Option<(&'static str, Timestamp)>,
     /// Points that were taken.
     pub points: u64,
     /// How far Datadog's clock is ahead of ours, in seconds.
@@ -238,7 +239,8 @@ impl Vitals {
 
     /// Datadog has answered, or has not.
     pub(crate) fn datadog(&self, mut answered: Answered, is_fine: bool) {
-        answered.text = explain::cut(&answered.text, TEXT_MAX_CHARS).to_owned();
+        let kept_bytes = explain::cut(&answered.text, TEXT_MAX_CHARS).len();
+        answered.text.truncate(kept_bytes);
         let mut notes = self.note();
         if answered.request == "series" {
             self.push_seconds.observe(Duration::from_millis(answered.took_ms).as_secs_f64());
@@ -248,11 +250,20 @@ impl Vitals {
             }
             if is_fine {
                 notes.taken_at = Some(answered.at);
-                notes.points += answered.points as u64;
             }
         }
-        notes.failing_since = if is_fine { None } else { notes.failing_since.or(Some(answered.at)) };
+        notes.failing = match notes.failing {
+            // An answer to a question does not tell that a push would be taken.
+            Some(("series", since)) if answered.request != "series" || !is_fine => Some(("series", since)),
+            Some((_, since)) if !is_fine => Some((answered.request, since)),
+            _ => (!is_fine).then_some((answered.request, answered.at)),
+        };
         keep(&mut notes.answers, answered, ANSWERS_KEPT);
+    }
+
+    /// So many points were taken for good.
+    pub(crate) fn taken(&self, points: usize) {
+        self.note().points += points as u64;
     }
 
     /// How far Datadog's clock is ahead of ours.
@@ -342,16 +353,22 @@ mod tests {
     fn failing_begins_with_the_first_failure_and_ends_with_a_request_that_is_fine() {
         let vitals = Vitals::default();
         vitals.datadog(answered("series", "taken", 1), true);
-        assert_eq!((vitals.notes().failing_since, vitals.notes().taken_at), (None, Some(at(1))));
+        assert_eq!((vitals.notes().failing, vitals.notes().taken_at), (None, Some(at(1))));
         for second in [2, 3] {
             vitals.datadog(answered("series", "retry", second), false);
         }
         let notes = vitals.notes();
-        assert_eq!((notes.failing_since, notes.taken_at, notes.points), (Some(at(2)), Some(at(1)), 4));
+        assert_eq!((notes.failing, notes.taken_at), (Some(("series", at(2))), Some(at(1))));
         assert_eq!(notes.pushes, [("taken", 1), ("retry", 2)]);
         vitals.datadog(answered("validate", "taken", 4), true);
         let notes = vitals.notes();
-        assert_eq!((notes.failing_since, notes.pushes.len(), notes.taken_at), (None, 2, Some(at(1))), "no push");
+        assert_eq!((notes.failing, notes.taken_at), (Some(("series", at(2))), Some(at(1))), "no push was taken");
+        vitals.datadog(answered("series", "taken", 4), true);
+        assert_eq!(vitals.notes().failing, None);
+        for (second, is_fine) in [(5, false), (6, false), (7, true)] {
+            vitals.datadog(answered("validate", "retry", second), is_fine);
+            assert_eq!(vitals.notes().failing, (!is_fine).then_some(("validate", at(5))));
+        }
         for second in 5..100 {
             vitals.datadog(answered("series", "taken", second), true);
         }

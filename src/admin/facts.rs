@@ -2,7 +2,7 @@
 
 use super::{
     About, SeriesCount,
-    health::{self, Trouble},
+    health::{self, Trouble, Unready},
 };
 use crate::{
     ledger::Overview,
@@ -62,6 +62,8 @@ pub struct Facts {
     pub ready: bool,
     /// Why not.
     pub unready_reason: Option<String>,
+    /// What to do about it.
+    pub unready_hint: Option<&'static str>,
     /// Whether something is the matter.
     pub degraded: bool,
     /// What, the most pressing first.
@@ -84,7 +86,9 @@ pub struct Facts {
     pub points: u64,
     /// When a push was last taken.
     pub last_push_at: Option<Timestamp>,
-    /// Since when no request to Datadog has been answered as it should be.
+    /// Which requests to Datadog fail, if they do: `series`, until a push is taken, or `validate`, until one is answered.
+    pub failing_request: Option<&'static str>,
+    /// Since when.
     pub failing_since: Option<Timestamp>,
     /// Why nothing can be recorded of what was pushed.
     pub blocked: Option<String>,
@@ -100,6 +104,8 @@ pub struct Facts {
     pub max_series: usize,
     /// Tags whose new values are sent as `other`.
     pub capped_tags: Vec<&'static str>,
+    /// Secrets and certificates whose files cannot be used as they are now, so that those of before are.
+    pub stale: Vec<&'static str>,
     /// The files, and how large they are.
     pub files: Vec<FileSize>,
     /// Datadog's last answers, the latest first.
@@ -116,13 +122,17 @@ impl Facts {
         about: &About,
         vitals: &Vitals,
         now: Timestamp,
-        unready_reason: Option<String>,
+        unready: Option<Unready>,
         ledger: Option<(Overview, SeriesCount)>,
     ) -> Self {
         let notes = vitals.notes();
+        let ledger_answers = ledger.is_some();
         let (overview, series) = ledger.unzip();
         let age = |end: i64| (now.as_second() - end).max(0);
-        let files = about.files.sizes().into_iter();
+        // Whoever waits for a disk that hangs tells nobody.
+        let (files, stale) =
+            if ledger_answers { (about.files.sizes(), about.rotating.stale()) } else { Default::default() };
+        let files = files.into_iter();
         let files =
             files.map(|(kind, path, bytes)| FileSize { kind, path: path.display().to_string(), bytes }).collect();
         let mut facts = Self {
@@ -131,8 +141,9 @@ impl Facts {
             target: about.target.clone(),
             now,
             started_at: about.started_at,
-            ready: unready_reason.is_none(),
-            unready_reason,
+            ready: unready.is_none(),
+            unready_hint: unready.as_ref().map(Unready::hint),
+            unready_reason: unready.map(|unready| unready.to_string()),
             degraded: false,
             troubles: Vec::new(),
             deliveries: Outcome::ALL.map(|outcome| (outcome.name(), vitals.counts().of(outcome))).into(),
@@ -152,7 +163,8 @@ impl Facts {
             pushes: notes.pushes.iter().copied().collect(),
             points: notes.points,
             last_push_at: notes.taken_at,
-            failing_since: notes.failing_since,
+            failing_request: notes.failing.map(|(request, _)| request),
+            failing_since: notes.failing.map(|(_, since)| since),
             blocked: notes.blocked.clone(),
             in_doubt_at: notes.in_doubt_at,
             rejected_at: notes.rejected_at,
@@ -160,6 +172,7 @@ impl Facts {
             series,
             max_series: about.max_series,
             capped_tags: overview.map(|overview| overview.capped).unwrap_or_default(),
+            stale,
             files,
             history: notes.history(now),
             answers: notes.answers.into(),
@@ -174,14 +187,22 @@ impl Facts {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ledger::{Files, Mode, Standing};
+    use crate::{
+        admin::Rotating,
+        ledger::{Files, Mode, Standing},
+    };
 
     /// A live service at its start, with which nothing is the matter.
     pub(in crate::admin) fn facts() -> Facts {
         let files = Files::new(std::path::Path::new("/nowhere"), Mode::Live);
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let about =
-            About { target: Some("https://api.datadoghq.eu".to_owned()), max_series: 5000, files, started_at: now };
+        let about = About {
+            target: Some("https://api.datadoghq.eu".to_owned()),
+            max_series: 5000,
+            files,
+            started_at: now,
+            rotating: Rotating::default(),
+        };
         let standing = Standing { known: 0, pending: 0 };
         let overview = Overview { standing, oldest_end: None, capped: Vec::new() };
         let series = SeriesCount { last_hour: 0, last_30_days: 0 };
@@ -192,8 +213,8 @@ pub(super) mod tests {
     fn without_an_answer_of_the_ledger_what_it_knows_is_not_known() {
         let files = Files::new(std::path::Path::new("/nowhere"), Mode::DryRun);
         let now = Timestamp::UNIX_EPOCH;
-        let about = About { target: None, max_series: 1, files, started_at: now };
-        let facts = Facts::new(&about, &Vitals::default(), now, Some("the disk is silent".to_owned()), None);
+        let about = About { target: None, max_series: 1, files, started_at: now, rotating: Rotating::default() };
+        let facts = Facts::new(&about, &Vitals::default(), now, Some(Unready::Silent(5)), None);
         assert_eq!((facts.mode, facts.ready), ("dry_run", false));
         assert!(facts.pending.is_none() && facts.series.is_none() && facts.known_ids.is_none());
     }

@@ -1,7 +1,11 @@
 //! What keeps the service from being well, and what to do about it: a pure function of what was noticed.
 
-use super::facts::Facts;
+use super::{
+    facts::Facts,
+    words::{ago, count, span},
+};
 use serde::Serialize;
+use std::fmt;
 
 /// Requests that fail for so long are trouble, in seconds.
 const SILENT_MIN_S: i64 = 60;
@@ -11,6 +15,46 @@ const BACKLOG_OLD_S: i64 = 10 * 60;
 
 /// What cannot be mended is told of for so long, in seconds.
 const TOLD_S: i64 = 60 * 60;
+
+/// Why no run can be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unready {
+    /// It has been told to stop.
+    Stopping,
+    /// The ledger cannot write, and why.
+    CannotWrite(String),
+    /// The ledger has not answered for so many seconds.
+    Silent(u64),
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => f.write_str("the service is stopping"),
+            Self::CannotWrite(why) => f.write_str(why),
+            Self::Silent(seconds) => write!(f, "the disk has not answered for {seconds} s"),
+        }
+    }
+}
+
+impl Unready {
+    /// What to do about it.
+    pub(super) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Stopping => {
+                "Nothing to do, if it was meant to stop: it is ready again once it has been started anew."
+            }
+            Self::CannotWrite(_) => {
+                "Make room on the disk, and see that the cache directory is there and that this user can write in it; runs \
+                 are then accepted again, without a restart. GitHub repeats nothing by itself: redeliver what failed meanwhile."
+            }
+            Self::Silent(_) => {
+                "See to the disk of the cache directory: it is overloaded, or a network file system that hangs. GitHub repeats \
+                 nothing by itself: redeliver what failed meanwhile."
+            }
+        }
+    }
+}
 
 /// Why the service is degraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -32,11 +76,13 @@ pub enum Reason {
     RunsRejected,
     /// New values of tags are sent as `other`.
     SeriesLimited,
+    /// What is in use was read before, and cannot be read again.
+    SecretsStale,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DatadogRefuses,
         Self::DatadogSilent,
         Self::BacklogOld,
@@ -45,6 +91,7 @@ impl Reason {
         Self::RunsInDoubt,
         Self::RunsRejected,
         Self::SeriesLimited,
+        Self::SecretsStale,
     ];
 
     /// The word for it, as in `/status.json` and in the metric `runhound_degraded`.
@@ -59,6 +106,7 @@ impl Reason {
             Self::RunsInDoubt => "runs_in_doubt",
             Self::RunsRejected => "runs_rejected",
             Self::SeriesLimited => "series_limited",
+            Self::SecretsStale => "secrets_stale",
         }
     }
 
@@ -87,6 +135,9 @@ impl Reason {
             Self::RunsRejected => {
                 "See the file of rejected runs for Datadog's answer; mend the cause, then `runhound replay` that file."
             }
+            Self::SecretsStale => {
+                "What was read before is in use. The log names the file and why it cannot be used; mend it, no restart is needed."
+            }
             Self::SeriesLimited => {
                 "See the log for the tag with the most values. Raise --max-series if they are worth their cost."
             }
@@ -113,48 +164,60 @@ impl Trouble {
 
 /// Everything that is the matter, the most pressing first.
 pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
-    let ago = |at: Option<jiff::Timestamp>| at.map(|at| facts.now.as_second() - at.as_second());
-    let recently = |at| ago(at).is_some_and(|ago| ago < TOLD_S);
+    let since = |at: Option<jiff::Timestamp>| at.map(|at| facts.now.as_second() - at.as_second());
+    let recently = |at| since(at).is_some_and(|seconds| seconds < TOLD_S);
     let mut troubles = Vec::new();
     if let Some(blocked) = &facts.blocked {
         troubles.push(Trouble::new(Reason::NotRecorded, blocked.clone()));
     }
-    if let (Some(failing), Some(answer)) = (ago(facts.failing_since), facts.answers.first()) {
+    // Whether pushes would be taken matters while something is pending, and is told by nothing else.
+    let is_open =
+        facts.failing_request == Some("validate") || facts.pending.as_ref().is_none_or(|pending| pending.runs > 0);
+    let failing = since(facts.failing_since).filter(|_| is_open);
+    let answer = facts.answers.iter().find(|answer| Some(answer.request) == facts.failing_request);
+    if let (Some(failing), Some(answer)) = (failing, answer) {
         let told = match answer.status {
             Some(status) => format!("Datadog answers {status}"),
             None => "Datadog does not answer".to_owned(),
         };
-        let what = format!("{told}, and nothing has been taken for {failing} s");
-        let is_refusal = ["denied", "refused", "too_large"].contains(&answer.verdict);
-        if is_refusal {
-            troubles.push(Trouble::new(Reason::DatadogRefuses, what));
-        } else if failing >= SILENT_MIN_S {
-            troubles.push(Trouble::new(Reason::DatadogSilent, what));
+        let what = format!("{told}, and requests have failed for {}", span(failing.unsigned_abs()));
+        match answer.verdict {
+            "denied" => troubles.push(Trouble::new(Reason::DatadogRefuses, what)),
+            _ if failing < SILENT_MIN_S => {}
+            // Some 400s are transient, and a slot that is refused alone is no sign that all are.
+            "refused" | "too_large" => troubles.push(Trouble::new(Reason::DatadogRefuses, what)),
+            _ => troubles.push(Trouble::new(Reason::DatadogSilent, what)),
         }
     }
     if let Some(age) =
         facts.pending.as_ref().and_then(|pending| pending.oldest_age_seconds).filter(|age| *age >= BACKLOG_OLD_S)
     {
-        troubles.push(Trouble::new(Reason::BacklogOld, format!("a run that ended {age} s ago is still pending")));
+        troubles
+            .push(Trouble::new(Reason::BacklogOld, format!("Runs wait: the oldest one pending ended {}", ago(age))));
     }
     if let Some(apart) = facts.clock_apart_seconds.filter(|apart| apart.abs() > crate::delivery::APART_MAX_S) {
-        let what = format!("Datadog's clock is {apart} s ahead of this machine's");
+        let side = if apart > 0 { "ahead of" } else { "behind" };
+        let what = format!("Datadog's clock is {} {side} this machine's", span(apart.unsigned_abs()));
         troubles.push(Trouble::new(Reason::ClockApart, what));
     }
     if recently(facts.rejected_at) {
         troubles.push(Trouble::new(
             Reason::RunsRejected,
-            format!("{} runs were rejected since the start", facts.runs.rejected),
+            format!("{} rejected since the start", count(facts.runs.rejected, "run")),
         ));
     }
     if recently(facts.in_doubt_at) {
         troubles.push(Trouble::new(
             Reason::RunsInDoubt,
-            format!("{} runs were in doubt since the start", facts.runs.in_doubt),
+            format!("{} in doubt since the start", count(facts.runs.in_doubt, "run")),
         ));
     }
+    if !facts.stale.is_empty() {
+        let what = format!("Cannot be read or used as they are now: {}", facts.stale.join(", "));
+        troubles.push(Trouble::new(Reason::SecretsStale, what));
+    }
     if !facts.capped_tags.is_empty() {
-        let what = format!("new values are sent as `other` of: {}", facts.capped_tags.join(" "));
+        let what = format!("New values are sent as other of: {}", facts.capped_tags.join(" "));
         troubles.push(Trouble::new(Reason::SeriesLimited, what));
     }
     troubles
@@ -173,8 +236,8 @@ mod tests {
         troubles(facts).iter().map(|trouble| trouble.reason).collect()
     }
 
-    fn ago(seconds: i64) -> Option<Timestamp> {
-        Some(facts().now - SignedDuration::from_secs(seconds))
+    fn ago(seconds: i64) -> Timestamp {
+        facts().now - SignedDuration::from_secs(seconds)
     }
 
     /// Datadog's last answer, and requests have failed for so long.
@@ -182,7 +245,9 @@ mod tests {
         let at = facts().now;
         let text = String::new();
         let answer = Answered { at, request: "series", verdict, status, text, runs: 1, points: 4, took_ms: 5 };
-        Facts { answers: vec![answer], failing_since: ago(seconds), ..facts() }
+        let pending = Some(Pending { runs: 1, oldest_age_seconds: Some(1) });
+        let failing_request = Some("series");
+        Facts { answers: vec![answer], failing_request, failing_since: Some(ago(seconds)), pending, ..facts() }
     }
 
     #[test]
@@ -193,8 +258,10 @@ mod tests {
 
     #[test]
     fn a_refusal_counts_at_once_and_silence_after_a_minute() {
-        for verdict in ["denied", "refused", "too_large"] {
-            assert_eq!(reasons(&failing(verdict, Some(403), 0)), [Reason::DatadogRefuses], "{verdict}");
+        assert_eq!(reasons(&failing("denied", Some(403), 0)), [Reason::DatadogRefuses]);
+        for verdict in ["refused", "too_large"] {
+            assert_eq!(reasons(&failing(verdict, Some(400), 59)), [], "{verdict}");
+            assert_eq!(reasons(&failing(verdict, Some(400), 60)), [Reason::DatadogRefuses], "{verdict}");
         }
         for (verdict, status) in [("retry", None), ("retry", Some(503)), ("unexpected", Some(302))] {
             assert_eq!(reasons(&failing(verdict, status, 59)), [], "{status:?}");
@@ -202,6 +269,17 @@ mod tests {
         }
         assert!(troubles(&failing("retry", None, 60))[0].what.contains("does not answer"));
         assert!(troubles(&failing("retry", Some(503), 60))[0].what.contains("answers 503"));
+    }
+
+    #[test]
+    fn a_push_that_failed_last_is_no_trouble_once_nothing_is_pending_but_a_question_that_fails_is() {
+        let pending = Some(Pending { runs: 0, oldest_age_seconds: None });
+        let mut facts = Facts { pending, ..failing("refused", Some(400), 600) };
+        assert_eq!(reasons(&facts), []);
+        facts.failing_request = Some("validate");
+        assert_eq!(reasons(&facts), [], "that was no answer to a question");
+        facts.answers[0].request = "validate";
+        assert_eq!(reasons(&facts), [Reason::DatadogRefuses]);
     }
 
     #[test]
@@ -220,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_mended_is_told_of_for_an_hour() {
-        let told = |at| Facts { in_doubt_at: at, rejected_at: at, ..facts() };
+        let told = |at| Facts { in_doubt_at: Some(at), rejected_at: Some(at), ..facts() };
         assert_eq!(reasons(&told(ago(3599))), [Reason::RunsRejected, Reason::RunsInDoubt]);
         assert_eq!(reasons(&told(ago(3600))), []);
     }
@@ -228,9 +306,11 @@ mod tests {
     #[test]
     fn what_cannot_be_recorded_comes_first_and_capped_tags_last() {
         let blocked = Some("disk full".to_owned());
-        let facts = Facts { blocked, capped_tags: vec!["branch"], ..failing("denied", Some(403), 1) };
-        assert_eq!(reasons(&facts), [Reason::NotRecorded, Reason::DatadogRefuses, Reason::SeriesLimited]);
-        assert!(troubles(&facts)[2].what.ends_with("branch"));
+        let (capped_tags, stale) = (vec!["branch"], vec!["the API key"]);
+        let facts = Facts { blocked, capped_tags, stale, ..failing("denied", Some(403), 1) };
+        let expected = [Reason::NotRecorded, Reason::DatadogRefuses, Reason::SecretsStale, Reason::SeriesLimited];
+        assert_eq!(reasons(&facts), expected);
+        assert!(troubles(&facts)[2].what.ends_with("the API key") && troubles(&facts)[3].what.ends_with("branch"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct LimitArgs {
     #[arg(long, env = "RUNHOUND_MAX_UNVERIFIED_MIB", value_name = "MIB", default_value_t = 64, value_parser = above_zero)]
     pub max_unverified_mib: u32,
     /// Connections that may be open at one time; more have to wait
-    #[arg(long, env = "RUNHOUND_MAX_CONNECTIONS", value_name = "N", default_value_t = 20_000, value_parser = above_zero)]
+    #[arg(long, env = "RUNHOUND_MAX_CONNECTIONS", value_name = "N", default_value_t = 16_000, value_parser = above_zero)]
     pub max_connections: u32,
     /// How long a client may take to send a request's head, and then its body, in seconds
     #[arg(long, env = "RUNHOUND_CLIENT_TIMEOUT", value_name = "SECONDS", default_value_t = 10, value_parser = above_zero)]

@@ -44,6 +44,7 @@ const ANSWER_MAX_BYTES: usize = 64 << 10;
 const ANSWER_KEPT_BYTES: usize = 1000;
 
 const NOT_IN_TIME: &str = "no answer in time";
+const BROKE_OFF: &str = "the answer broke off";
 
 /// Where the intake is: a base URL, which may have a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,10 +181,12 @@ impl Client {
         let mut body = Vec::new();
         let read = timeout_at(deadline, read(&mut response, &mut body)).await.unwrap_or(Err(NOT_IN_TIME));
         let headers = response.headers();
-        let read = read.and_then(|()| if is_short(headers, body.len()) { Err("the answer broke off") } else { Ok(()) });
+        let length = length(headers);
+        let read =
+            read.and_then(|()| if length.is_some_and(|length| body.len() < length) { Err(BROKE_OFF) } else { Ok(()) });
         let head = |name: &str| text_of(headers, name);
         let mut answer = Answer::new(response.status().as_u16(), head, &body);
-        answer.text = kept_text(&key.hidden_in(&body, read.is_err()));
+        answer.text = kept_text(&key.hidden_in(&body, length != Some(body.len())));
         if response.status().is_success() && (read.is_err() || !as_asked(&body)) {
             answer.verdict = unexpected(head, answer.now());
         }
@@ -205,7 +208,7 @@ async fn read(
         match chunk {
             Ok(chunk) => body.extend_from_slice(chunk.as_ref()),
             Err(PayloadError::Io(error)) if error.kind() == ErrorKind::TimedOut => return Err(NOT_IN_TIME),
-            Err(_) => return Err("the answer broke off"),
+            Err(_) => return Err(BROKE_OFF),
         }
         if body.len() > ANSWER_MAX_BYTES {
             body.truncate(ANSWER_MAX_BYTES);
@@ -215,11 +218,11 @@ async fn read(
     Ok(())
 }
 
-/// awc takes a connection that is closed early for the end of the body. Of one without a length only its text can
-/// tell: half a JSON is none.
-fn is_short(headers: &HeaderMap, read_bytes: usize) -> bool {
-    let length = text_of(headers, "content-length").and_then(|length| length.parse::<usize>().ok());
-    !headers.contains_key("transfer-encoding") && length.is_some_and(|length| read_bytes < length)
+/// How long a body says it is. awc takes a connection that is closed early for the end of the body. Of one without a length
+/// only its text can tell: half a JSON is none.
+fn length(headers: &HeaderMap) -> Option<usize> {
+    let length = text_of(headers, "content-length").filter(|_| !headers.contains_key("transfer-encoding"));
+    length.and_then(|length| length.parse().ok())
 }
 
 impl Intake for Client {

@@ -42,8 +42,7 @@ impl<I: Intake> Delivery<I> {
             self.learn_the_time(&answer, moment);
         }
         let runs: usize = piece.slots.iter().map(|slot| slot.runs.len()).sum();
-        let points = payload.series.iter().map(|series| series.points.len()).sum();
-        self.note("series", &answer, (runs, points), asked, answer.verdict == Verdict::Taken);
+        self.note("series", &answer, (runs, payload.points()), asked, answer.verdict == Verdict::Taken);
         match answer.verdict.clone() {
             Verdict::Taken if piece.is_witness => {
                 log::info!("taken once more, to see whether anything is: {}", Shown(&answer));
@@ -97,6 +96,8 @@ impl<I: Intake> Delivery<I> {
             self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&dropped), in_doubt: true });
         }
         if !taken.is_empty() {
+            let points = if dropped.is_empty() { payload.points() } else { metrics::payload(&taken).points() };
+            self.ledger.vitals().taken(points);
             self.record_taken(ledger::keys_of(&taken), payload);
         }
         Step::Moved
@@ -177,16 +178,16 @@ impl<I: Intake> Delivery<I> {
         let keys = list(&ledger::keys_of(&piece.slots));
         log::warn!("refused alone, stands aside for {} s: {keys}", HELD.as_secs());
         let refused = Refused { status: answer.status, answer: answer.text.clone() };
-        self.unseal_aside(piece, Some(refused), moment);
+        self.unseal_aside(piece, Some(&refused), moment);
         if let Some(batch) = &mut self.batch {
             batch.call_witness();
         }
     }
 
     /// Takes a slot out of the batch; it is sealed again after a while, alone.
-    fn unseal_aside(&mut self, piece: &Piece, refused: Option<Refused>, moment: Moment) {
+    fn unseal_aside(&mut self, piece: &Piece, refused: Option<&Refused>, moment: Moment) {
         for slot in &piece.slots {
-            self.suspects.add(slot, refused.clone(), moment.monotonic + HELD);
+            self.suspects.add(slot, refused.cloned(), moment.monotonic + HELD);
         }
         self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt });
     }

@@ -1,5 +1,7 @@
 //! The thread that owns the files: it takes what has come in, writes it as one group, syncs, and answers.
 
+mod upkeep;
+
 use super::{
     Accepted, Batch, Choice, FileError, OpenError, Options, Overview, Reruns, Sealed, Standing, Unavailable,
     cache::WorkflowCache,
@@ -7,7 +9,7 @@ use super::{
     disk::Storage,
     journal::Journal,
     lines::{self, Lines},
-    lock::{Lock, LockError},
+    lock::Lock,
     record::Record,
     recover::{self, Recovered},
     state::State,
@@ -23,18 +25,12 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     sync::{Arc, mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::sync::{Notify, oneshot};
 
 /// A group is written when it has grown to this, though more may be waiting.
 const GROUP_MAX_BYTES: usize = 1 << 20;
-
-/// A journal that failed is not made anew more often, however often somebody asks whether it can be.
-const READY_EVERY: Duration = Duration::from_secs(1);
-
-/// What a run takes in the journal, roughly.
-const RUN_BYTES: usize = 1 << 10;
 
 type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 
@@ -102,8 +98,8 @@ pub(crate) struct Owner {
     reruns: Reruns,
     compact_at_bytes: u64,
     max_journal_bytes: u64,
-    /// Whether the last new run was refused because the journal would have grown past its limit.
-    is_full: bool,
+    /// What the largest run takes that was refused because the journal would have grown past its limit; 0 if there is room.
+    refused_bytes: u64,
     /// Whether the journal ends with a batch that no later record says to be settled.
     is_last_batch_bare: bool,
     /// The last second that delivery told, by Datadog's clock.
@@ -138,7 +134,7 @@ impl Owner {
             reruns,
             compact_at_bytes,
             max_journal_bytes,
-            is_full: false,
+            refused_bytes: 0,
             is_last_batch_bare,
             now: None,
             weight,
@@ -162,24 +158,6 @@ impl Owner {
     fn overview(&self) -> Overview {
         let oldest_end = self.state.pending_runs().map(|run| run.end).min();
         Overview { standing: self.standing(), oldest_end, capped: self.series.capped() }
-    }
-
-    fn ready(&mut self) -> Result<(), Unavailable> {
-        if let Some(lost) = &self.lost {
-            return Err(Unavailable(lost.clone()));
-        }
-        if self.journal.is_usable() {
-            self.unready = None;
-            return if self.is_full { self.find_room(RUN_BYTES, &Group::default()) } else { Ok(()) };
-        }
-        if let Some((at, why)) = &self.unready
-            && at.elapsed() < READY_EVERY
-        {
-            return Err(why.clone());
-        }
-        let made = self.take_new_journal().map_err(|error| cannot_write(&error));
-        self.unready = made.clone().err().map(|why| (Instant::now(), why));
-        made
     }
 
     pub(crate) fn open_batch(&self) -> Option<Batch> {
@@ -264,32 +242,6 @@ impl Owner {
         }
     }
 
-    /// Whether the journal may grow by a new run, once it is compacted if that makes room. What settles runs is always written.
-    fn find_room(&mut self, bytes: usize, group: &Group) -> Result<(), Unavailable> {
-        let bytes = (group.lines.len() + bytes) as u64;
-        let has_room = |journal: &Journal, max_bytes: u64| journal.len() + bytes <= max_bytes;
-        let pending = self.state.pending_len();
-        // Each time costs as much as all that is pending takes.
-        let settled_bytes = self.weight.settled_bytes(pending, self.journal.len());
-        let is_worth_it = pending == 0 || settled_bytes * 4 >= self.journal.len();
-        if !has_room(&self.journal, self.max_journal_bytes)
-            && is_worth_it
-            && self.journal.len() * 2 > self.max_journal_bytes
-        {
-            self.compact();
-        }
-        let was_full = std::mem::replace(&mut self.is_full, !has_room(&self.journal, self.max_journal_bytes));
-        if self.is_full && !was_full {
-            let mib = self.max_journal_bytes >> 20;
-            log::error!(
-                "the journal has reached --max-journal-mib {mib}: nothing new until some of {pending} runs are sent"
-            );
-        } else if was_full && !self.is_full {
-            log::info!("the journal has room again for new runs");
-        }
-        if self.is_full { Err(Unavailable("the journal has reached --max-journal-mib".to_owned())) } else { Ok(()) }
-    }
-
     fn seal(&mut self, now: i64, limit: usize, choice: &Choice, reply: Reply<Sealed>, group: &mut Group) {
         self.now = Some(now);
         if let Some(batch) = self.open_batch() {
@@ -326,10 +278,10 @@ impl Owner {
         }
         let begun = Instant::now();
         let written = self.write(&group.lines).map_err(|error| cannot_write(&error));
-        self.vitals.synced(group.keys.len(), begun.elapsed());
         if let Err(error) = &written {
             log::error!("{error}");
         } else {
+            self.vitals.synced(group.keys.len(), begun.elapsed());
             self.weight.add(&group.weight);
             self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
             recover::apply(&mut self.state, group.records);
@@ -349,87 +301,6 @@ impl Owner {
                 }
             }
         }
-    }
-
-    /// A file whose write or sync failed is never used again: the next group goes to a new one, made from what
-    /// was synced before.
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if !self.journal.is_usable() {
-            self.take_new_journal()?;
-        }
-        self.journal.append(lines)
-    }
-
-    /// What the old file held, and what can no longer be trusted to be in it, is in memory.
-    fn take_new_journal(&mut self) -> io::Result<()> {
-        log::warn!("going on with a new journal file");
-        self.keep_lock()?;
-        self.rewrite_journal()
-    }
-
-    /// A new journal no longer tells what is settled, so the cache must be there to tell it.
-    fn rewrite_journal(&mut self) -> io::Result<()> {
-        self.cache.notice_changes().map_err(|error| io::Error::other(explain(&error)))?;
-        let records = self.state.records(self.now, self.cache.len());
-        let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
-        self.journal.rewrite(&lines)?;
-        self.state.forget_old(self.now);
-        self.weight = Weight::of(&records, &lines);
-        // A settled run in a slot that is sent whole is needed too.
-        self.weight.keep_all(self.state.pending_len(), self.journal.len());
-        self.is_last_batch_bare = self.state.batch().is_some();
-        Ok(())
-    }
-
-    /// Compacts a journal that is large and of which more than half is no longer needed: settled runs, and what was said of
-    /// batches.
-    fn compact_if_due(&mut self) {
-        let (pending, bytes) = (self.state.pending_len(), self.journal.len());
-        if bytes > self.compact_at_bytes && self.weight.is_mostly_settled(pending, bytes) {
-            self.compact();
-        }
-    }
-
-    /// A failure is no loss: the next group meets it.
-    fn compact(&mut self) {
-        let (pending, bytes) = (self.state.pending_len(), self.journal.len());
-        if let Err(error) = self.rewrite_journal() {
-            log::error!("the journal cannot be compacted: {error}");
-            // Not again before as much has come in: the journal as it is does its work.
-            self.weight.keep_all(pending, bytes);
-        }
-    }
-
-    /// Leaves a journal that says by itself that its last batch is settled, should the cache be lost. One that somebody else
-    /// has changed or removed is written anew: what it held is in memory alone.
-    pub(crate) fn close(&mut self) {
-        let closed = if !self.journal.is_usable() {
-            self.take_new_journal()
-        } else if self.is_last_batch_bare && self.state.batch().is_none() {
-            let record = Record::Seal { at: self.now.unwrap_or(0), sent: self.cache.len(), slots: Vec::new() };
-            self.write(&record.line())
-        } else {
-            Ok(())
-        };
-        if let Err(error) = closed {
-            let pending = self.state.pending_len();
-            log::error!(
-                "the journal cannot be closed: {error}; {pending} runs are pending, and not all of them may be on disk"
-            );
-        }
-        self.series.save(self.storage.as_ref());
-    }
-
-    /// Nothing is written by whoever has lost the lock, now or later.
-    fn keep_lock(&mut self) -> io::Result<()> {
-        if let Some(lost) = &self.lost {
-            return Err(io::Error::other(lost.clone()));
-        }
-        let kept = self.lock.keep(self.storage.as_ref());
-        if let Err(error @ (LockError::Lost { .. } | LockError::Held { .. })) = &kept {
-            self.lost = Some(error.to_string());
-        }
-        kept.map_err(|error| io::Error::other(explain(&error)))
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn serve(receiver: Arc<Receiver>, tls: Option<&Tls>, listener: TcpLis
     let workers = processors.min(WORKERS_MAX).min(limits.max_connections);
     let connections = limits.max_connections / workers;
     let builder = ServerBuilder::new().workers(workers).max_concurrent_connections(connections);
-    let builder = builder.disable_signals().shutdown_timeout(limits.stop_timeout.as_secs());
+    let builder = builder.disable_signals().shutdown_timeout(whole_seconds(limits.stop_timeout));
     let stopping = builder.graceful_shutdown_signal();
     let builder = match tls {
         None => builder.listen("webhook", listener, move || http(&receiver, &stopping).tcp())?,
@@ -78,6 +78,11 @@ pub(super) fn serve(receiver: Arc<Receiver>, tls: Option<&Tls>, listener: TcpLis
         }
     };
     Ok(builder.run())
+}
+
+/// What is left of a second counts as one.
+const fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + (time.subsec_nanos() > 0) as u64
 }
 
 type Http<T, S> = H1Service<T, S, BoxBody, ExpectHandler, UpgradeHandler>;

@@ -48,7 +48,7 @@ fn reasons(status: &Value) -> Vec<&str> {
 #[test]
 fn the_admin_listener_serves_what_the_design_lists_and_the_public_one_serves_none_of_it() {
     let (_dir, service) = dry_run();
-    for path in ["/healthz", "/readyz", "/status.json", "/metrics"] {
+    for path in ["/", "/healthz", "/readyz", "/status.json", "/metrics"] {
         let (answer, _) = service.ask(path);
         assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{path}");
         let public = service.request("GET", path, &[], b"").status;
@@ -63,7 +63,7 @@ fn the_admin_listener_serves_what_the_design_lists_and_the_public_one_serves_non
 #[test]
 fn only_get_and_head_are_answered() {
     let (_dir, service) = dry_run();
-    for path in ["/healthz", "/readyz", "/status.json", "/metrics"] {
+    for path in ["/", "/healthz", "/readyz", "/status.json", "/metrics"] {
         for (method, status) in [("HEAD", 200), ("POST", 405), ("DELETE", 405)] {
             let answer = Answer::read(&service.ask_by(method, path)).unwrap();
             assert_eq!(answer.status, status, "{method} {path}");
@@ -165,7 +165,7 @@ fn a_service_that_cannot_journal_is_unready_and_ready_again_once_it_can_without_
     let dir = tempfile::tempdir().unwrap();
     let service = Start::dry_run(dir.path()).with_admin().start();
     service.deliver(&workflow_run(1));
-    service.wait_for_pushes(0);
+    service.wait_for_status(|status| status["pending"]["runs"] == 0);
     let Some(read_only) = Mount::over(dir.path(), "ro") else { return };
     // The next delivery meets a journal that is no longer the one it was.
     assert_eq!(service.deliver(&workflow_run(2)).status, 503);

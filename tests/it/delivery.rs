@@ -1,6 +1,7 @@
 //! Delivery, driven step by step on a clock that a test moves, into an intake that keeps Datadog's rules.
 
 mod aside;
+mod noticed;
 mod outages;
 mod verdicts;
 

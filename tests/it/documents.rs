@@ -2,9 +2,15 @@
 
 use crate::harness::program;
 use clap::CommandFactory;
-use runhound::cli::Cli;
+use prometheus::core::Collector;
+use runhound::{
+    admin::{Kind, METRICS, Reason},
+    cli::Cli,
+    vitals::Vitals,
+};
 use serde_json::Value;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -33,27 +39,65 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
+/// Every flag, with its defaults.
+fn flags() -> BTreeMap<String, String> {
+    let mut command = Cli::command();
+    command.build();
+    let commands = std::iter::once(&command).chain(command.get_subcommands());
+    let options = commands.flat_map(|command| command.get_arguments().cloned().collect::<Vec<_>>());
+    let default = |option: &clap::Arg| {
+        if !option.get_action().takes_values() {
+            return String::new();
+        }
+        let values = option.get_default_values().iter().map(|value| value.to_string_lossy().into_owned());
+        values.collect::<Vec<_>>().join(",")
+    };
+    options.filter_map(|option| Some((format!("--{}", option.get_long()?), default(&option)))).collect()
+}
+
 #[test]
 fn every_flag_and_variable_that_the_documents_name_exists() {
-    let mut command = Cli::command();
-    let mut help = command.render_long_help().to_string();
-    for subcommand in command.get_subcommands_mut() {
-        help += &subcommand.render_long_help().to_string();
-    }
+    let flags = flags();
+    let variable = |flag: &str| format!("RUNHOUND_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+    let variables: BTreeSet<String> = flags.keys().map(|flag| variable(flag)).collect();
     for document in documents() {
         let text = read(&document);
         let document = document.display();
         let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || "-_".contains(char)));
         for word in words.filter(|word| word.starts_with("RUNHOUND_")) {
-            assert!(help.contains(word), "{document}: {word}");
+            assert!(variables.contains(word), "{document}: {word}");
         }
         let commands = ["runhound serve", "runhound replay", "runhound check", "runhound metrics"];
         let lines =
             commands.iter().flat_map(|command| text.split(command).skip(1).filter_map(|rest| rest.lines().next()));
         for flag in lines.flat_map(|line| line.split(['`', ' '])).filter(|word| word.starts_with("--")) {
             let flag = flag.split(['=', ',', '.', ';']).next().unwrap();
-            assert!(help.contains(flag), "{document}: {flag}");
+            assert!(flag == "--help" || flags.contains_key(flag), "{document}: {flag}");
         }
+    }
+}
+
+#[test]
+fn the_table_of_settings_has_every_flag_of_the_service_with_its_variable_and_default() {
+    let flags = flags();
+    let page = read(&root().join("docs/production.md"));
+    let mut told = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| `RUNHOUND_")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let (variables, names) = (quoted(cells[0]), quoted(cells[1]));
+        for (variable, name) in variables.iter().zip(&names) {
+            assert_eq!(*variable, format!("RUNHOUND_{}", name[2..].replace('-', "_").to_uppercase()), "{row}");
+            let default = flags.get(name).unwrap_or_else(|| panic!("no {name}: {row}"));
+            assert!(cells[2].contains(default.as_str()), "{name} is {default} by default: {row}");
+        }
+        assert_eq!(variables.len(), names.len(), "{row}");
+        told.extend(names);
+    }
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").unwrap();
+    for flag in serve.get_arguments().filter_map(|option| option.get_long()).filter(|flag| *flag != "help") {
+        assert!(told.contains(&format!("--{flag}")), "docs/production.md does not tell of --{flag}");
     }
 }
 
@@ -64,8 +108,9 @@ fn every_test_that_the_documents_name_exists() {
     let mut named = 0;
     for document in documents() {
         let text = read(&document);
-        // Between backticks, in lower case, and with many words in it.
+        // Between backticks, in lower case, with many words in it, and not a metric.
         let words = text.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2);
+        let words = words.filter(|word| !word.starts_with("runhound_"));
         for name in
             words.filter(|word| word.chars().all(|char| char.is_ascii_lowercase() || "_0123456789".contains(char)))
         {
@@ -95,4 +140,21 @@ fn the_tables_of_metrics_tell_what_the_catalogue_tells() {
     }
     let table = String::from_utf8(program(&["metrics"]).output().unwrap().stdout).unwrap();
     assert!(metrics.iter().all(|metric| table.contains(metric["name"].as_str().unwrap())), "{table}");
+}
+
+#[test]
+fn the_page_for_operators_explains_every_metric_and_every_reason() {
+    let page = read(&root().join("docs/operations.md"));
+    let explains = |row: &str| assert!(page.contains(row), "docs/operations.md has no row {row}");
+    for metric in METRICS {
+        let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+        let label = metric.label.map_or("–".to_owned(), |label| format!("`{label}`"));
+        explains(&format!("| `{}` | {kind} | {label} | {} |", metric.name, metric.help));
+    }
+    for family in Vitals::default().histograms().iter().flat_map(|histogram| histogram.collect()) {
+        explains(&format!("| `{}` | {} |", family.name(), family.help()));
+    }
+    for reason in Reason::ALL {
+        explains(&format!("| `{}` | ", reason.name()));
+    }
 }

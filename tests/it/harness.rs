@@ -287,6 +287,16 @@ impl Service {
         self.try_request("POST", "/webhook", &all, body.as_bytes())
     }
 
+    /// Asks for something on its admin listener.
+    pub(crate) fn request_page(&self, method: &str, path: &str) -> Answer {
+        answered(Answer::read(&self.ask_by(method, path)))
+    }
+
+    /// The address of its status page.
+    pub(crate) fn page(&self) -> String {
+        format!("http://{}/", self.admin())
+    }
+
     /// Sends any request, whole.
     pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         answered(self.try_request(method, path, headers, body))
@@ -307,7 +317,6 @@ impl Service {
         answered(self.try_raw(bytes))
     }
 
-    /// A server that answers early may stop reading, so that only what was read counts.
     fn try_raw(&self, bytes: &[u8]) -> io::Result<Answer> {
         Answer::read(&exchange(self.address, bytes)?)
     }

@@ -99,7 +99,7 @@ fn read_answer(stream: &mut impl Read) -> io::Result<Answer> {
 fn strange(log: &[String]) -> Vec<&String> {
     let usual = [
         "listening on",
-        "too few for 20000 connections",
+        "too few for 16000 connections",
         "accepted ",
         "pushed ",
         "dry run: ",

@@ -20,6 +20,8 @@ fn hostile_log(arguments: &[&str]) -> Vec<String> {
         202
     );
     service.post(&run.body(), &[("X-GitHub-Event", "workflow_run"), ("X-GitHub-Delivery", "a \"b=c\" guid")]);
+    let forger = [("X-GitHub-Event", "workflow_run"), ("X-GitHub-Delivery", r#"x\" run=99 b=""#)];
+    service.post(&run.body(), &forger);
     service.post(&workflow_run(8).action(HOSTILE).body(), &[("X-GitHub-Event", "workflow_run")]);
     service.wait_for_log("pushed 1 runs");
     service.stop()
@@ -31,8 +33,9 @@ fn a_delivery_and_a_push_have_a_line_each_with_guid_and_id() {
     let lines = |text: &str| log.iter().filter(|line| line.contains(text)).collect::<Vec<_>>();
     let [accepted] = lines("] accepted ")[..] else { panic!("{log:#?}") };
     assert!(accepted.contains(" delivery=a-guid run=7 repository="), "{accepted}");
-    let [duplicate] = lines("] duplicate ")[..] else { panic!("{log:#?}") };
+    let [duplicate, forged] = lines("] duplicate ")[..] else { panic!("{log:#?}") };
     assert!(duplicate.contains(r#" delivery="a \"b=c\" guid" run=7 "#), "{duplicate}");
+    assert!(forged.contains(r#" delivery="x\\\" run=99 b=\"" run=7 "#), "{forged}");
     assert_eq!(lines("] ignored: action x\\n").len(), 1, "{log:#?}");
     let [pushed] = lines("] pushed 1 runs")[..] else { panic!("{log:#?}") };
     assert!(pushed.ends_with(" runs=7"), "{pushed}");

@@ -28,5 +28,6 @@ mod faults;
 mod hostile;
 mod kills;
 mod logs;
+mod page;
 mod plan;
 mod shutdown;

@@ -45,8 +45,10 @@ fn strangers_who_hold_bodies_back_keep_no_delivery_out() {
     while service.post(&body, &[("X-GitHub-Event", "workflow_run")]).status != 202 {
         assert!(begun.elapsed() < PATIENCE, "it finds no room");
     }
-    let oldest = read_to_close(&mut held[0]);
-    assert_eq!(statuses(&oldest), [408], "the oldest gave way: {oldest}");
+    // Which came in first is for the server to say: two of its threads read them.
+    let closed: Vec<Vec<u16>> =
+        held.iter_mut().filter(|stream| !is_open(stream)).map(|stream| statuses(&read_to_close(stream))).collect();
+    assert!(closed.contains(&vec![408]), "an older one gave way: {closed:?}");
     let newest = held.iter_mut().rev().find(|stream| is_open(stream)).expect("not all gave way");
     newest.write_all(b" ").unwrap();
     assert_eq!(statuses(&read_to_close(newest)), [401]);
@@ -140,11 +142,11 @@ fn the_limit_of_open_files_is_raised_and_one_that_is_too_low_is_told() {
     let (soft, log) = open_files("-Sn 200");
     assert!(soft.parse::<u64>().unwrap() > 200, "{soft}");
     let hard = soft;
-    let is_enough = hard.parse::<u64>().unwrap() >= 20_100;
-    assert_eq!(log.iter().any(|line| line.contains("too few for 20000 connections")), !is_enough, "{log:#?}");
+    let is_enough = hard.parse::<u64>().unwrap() >= 16_100;
+    assert_eq!(log.iter().any(|line| line.contains("too few for 16000 connections")), !is_enough, "{log:#?}");
     let (soft, log) = open_files("-n 600");
     assert_eq!(soft, "600");
-    let warning = "600 open files, the hard limit of this process, are too few for 20000 connections: 500 are taken";
+    let warning = "600 open files, the hard limit of this process, are too few for 16000 connections: 500 are taken";
     assert!(log.iter().any(|line| line.contains(warning)), "{log:#?}");
 }
 
