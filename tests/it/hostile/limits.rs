@@ -88,14 +88,18 @@ fn connections_beyond_the_limit_wait_until_others_are_gone() {
 
 #[test]
 fn a_client_that_takes_too_long_for_head_or_body_is_answered_408_and_let_go() {
-    let (_dir, service) = service(&["--client-timeout=1"]);
+    let (_dirs, services): (Vec<_>, Vec<_>) =
+        [service(&["--client-timeout=600"]), service(&["--client-timeout=1"])].into_iter().unzip();
     let signature = wrong_signature();
     let whole_head = format!("POST /webhook HTTP/1.1\r\nHost: x\r\n{signature}Content-Length: 9\r\n\r\n{{");
     for sent in ["", "POST /webhook HTTP/1.1\r\nHos", &whole_head] {
-        let mut stream = connect(service.address);
-        stream.write_all(sent.as_bytes()).unwrap();
-        let answer = read_to_close(&mut stream);
+        let mut streams = services.iter().map(|service| connect(service.address)).collect::<Vec<_>>();
+        for stream in &mut streams {
+            stream.write_all(sent.as_bytes()).unwrap();
+        }
+        let answer = read_to_close(&mut streams[1]);
         assert_eq!(statuses(&answer), [408], "{sent:?}: {answer}");
+        assert!(is_open(&streams[0]), "{sent:?}: it has more time");
     }
 }
 
