@@ -14,8 +14,8 @@ use crate::{
     datadog::ApiKey,
     ledger::{Files, Ledger},
     metrics::SeriesCount,
-    receiver::Tls,
     secrets::Secrets,
+    tls::Tls,
 };
 use actix_web::{
     App, HttpResponse, HttpServer,

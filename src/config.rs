@@ -10,9 +10,9 @@ use crate::{
     ledger::{Mode, Reruns},
     limits::Limits,
     metrics::{METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
-    receiver::Tls,
     secrets::Secrets,
     signature::Secret,
+    tls::Tls,
 };
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::{

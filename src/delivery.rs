@@ -14,7 +14,7 @@ use crate::{
     event::RunKey,
     ledger::{self, Batch, Choice, Ledger, Mode, Sealed, Unavailable},
     metrics::{MetricPayload, Slot},
-    vitals::Answered,
+    vitals::{Answered, Totals},
 };
 use batch::{OpenBatch, Piece, Refused, Suspects};
 use std::{cell::Cell, collections::VecDeque, time::Duration};
@@ -47,17 +47,6 @@ pub enum Step {
         /// What was sent.
         payload: MetricPayload,
     },
-}
-
-/// What has come of the runs so far, in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Runs taken by Datadog, or logged by a dry run.
-    pub pushed: u64,
-    /// Runs that go again although an earlier try may have been taken.
-    pub in_doubt: u64,
-    /// Runs that Datadog refused for good.
-    pub rejected: u64,
 }
 
 /// What the ledger must record before anything else is done. A slot that is set aside is then rejected, and a suspect until

@@ -4,6 +4,7 @@
 //! `accept` returns `Accepted::New` for a run that is on disk, and a duplicate of a run that is not yet on disk
 //! waits for the same sync and shares its outcome. Requests that wait at the same moment share one sync.
 
+mod arrivals;
 mod borrowed;
 mod cache;
 mod count;
@@ -138,8 +139,9 @@ pub struct Standing {
 pub struct Overview {
     /// IDs in the cache, and runs pending.
     pub standing: Standing,
-    /// When the run that ended first of those pending ended, in seconds since 1970.
-    pub oldest_end: Option<i64>,
+    /// Since when the oldest of those waits, in seconds since 1970 by the local clock: when it was accepted, to ten seconds,
+    /// or when it ended, if an earlier process accepted it.
+    pub oldest_since: Option<i64>,
     /// Keys of tags whose new values are sent as `other`.
     pub capped: Vec<&'static str>,
 }

@@ -24,6 +24,8 @@ pub mod watched;
 
 pub mod secrets;
 
+pub mod tls;
+
 pub mod limits;
 
 mod panics;

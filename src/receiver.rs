@@ -5,7 +5,6 @@
 
 mod body;
 mod server;
-mod tls;
 
 use crate::{
     config::Repositories,
@@ -16,6 +15,7 @@ use crate::{
     metrics::Tagging,
     secrets::Secrets,
     signature::Signature,
+    tls::Tls,
     vitals::{Delivered, Outcome},
 };
 use actix_web::{
@@ -33,7 +33,6 @@ use server::Kept;
 use std::{borrow::Cow, io, net::TcpListener, sync::Arc, time::Instant};
 
 pub use body::BODY_MAX_BYTES;
-pub use tls::Tls;
 
 /// How much of a delivery's GUID is told, in characters. GitHub's have 36.
 const GUID_MAX_CHARS: usize = 64;

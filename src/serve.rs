@@ -10,8 +10,9 @@ use crate::{
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
     panics,
-    receiver::{BODY_MAX_BYTES, Receiver, Tls},
+    receiver::{BODY_MAX_BYTES, Receiver},
     systemd,
+    tls::Tls,
     vitals::Outcome,
 };
 use actix_web::{dev::ServerHandle, web::Data};

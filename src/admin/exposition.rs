@@ -116,7 +116,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "runhound_oldest_pending_age_seconds",
         None,
-        "Seconds since the oldest pending run ended; 0 if none is pending",
+        "Seconds that the oldest pending run has waited; 0 if none is pending",
         |facts| signed(facts.pending.as_ref().map(|pending| pending.oldest_age_seconds.unwrap_or(0))),
     ),
     metric(Kind::Gauge, "runhound_known_ids", None, "IDs in the file of sent workflows", |facts| {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub struct Pending {
     /// How many.
     pub runs: usize,
-    /// How long ago the oldest of them ended, in seconds.
+    /// How long the oldest of them has waited, in seconds.
     pub oldest_age_seconds: Option<i64>,
 }
 
@@ -151,7 +151,7 @@ impl Facts {
             last_accepted_at: notes.accepted_at,
             pending: overview.as_ref().map(|overview| Pending {
                 runs: overview.standing.pending,
-                oldest_age_seconds: overview.oldest_end.map(age),
+                oldest_age_seconds: overview.oldest_since.map(age),
             }),
             known_ids: overview.as_ref().map(|overview| overview.standing.known),
             runs: Runs {
@@ -204,7 +204,7 @@ pub(super) mod tests {
             rotating: Rotating::default(),
         };
         let standing = Standing { known: 0, pending: 0 };
-        let overview = Overview { standing, oldest_end: None, capped: Vec::new() };
+        let overview = Overview { standing, oldest_since: None, capped: Vec::new() };
         let series = SeriesCount { last_hour: 0, last_30_days: 0 };
         Facts::new(&about, &Vitals::default(), now, None, Some((overview, series)))
     }

@@ -2,7 +2,7 @@
 
 use super::{
     facts::Facts,
-    words::{ago, count, span},
+    words::{count, span},
 };
 use serde::Serialize;
 use std::fmt;
@@ -192,8 +192,10 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
     if let Some(age) =
         facts.pending.as_ref().and_then(|pending| pending.oldest_age_seconds).filter(|age| *age >= BACKLOG_OLD_S)
     {
-        troubles
-            .push(Trouble::new(Reason::BacklogOld, format!("Runs wait: the oldest one pending ended {}", ago(age))));
+        troubles.push(Trouble::new(
+            Reason::BacklogOld,
+            format!("Runs wait: the oldest one for {}", span(age.unsigned_abs())),
+        ));
     }
     if let Some(apart) = facts.clock_apart_seconds.filter(|apart| apart.abs() > crate::delivery::APART_MAX_S) {
         let side = if apart > 0 { "ahead of" } else { "behind" };

@@ -323,7 +323,7 @@ fn glance(facts: &Facts) -> Vec<Fact> {
             let is_old = facts.troubles.iter().any(|trouble| trouble.reason == super::Reason::BacklogOld);
             let note = match pending.oldest_age_seconds {
                 None => "nothing waits".to_owned(),
-                Some(age) => format!("the oldest ended {}", words::ago(age)),
+                Some(age) => format!("the oldest for {}", words::span(age.unsigned_abs())),
             };
             Fact::new("Pending", count(pending.runs as u64, "run")).noted(note).looks(if is_old { "bad" } else { "" })
         }

@@ -4,6 +4,7 @@ mod upkeep;
 
 use super::{
     Accepted, Batch, Choice, FileError, OpenError, Options, Overview, Reruns, Sealed, Standing, Unavailable,
+    arrivals::Arrivals,
     cache::WorkflowCache,
     count::SeriesFile,
     disk::Storage,
@@ -66,6 +67,8 @@ struct Group {
     /// The runs in it, by key and by ID: not on disk yet, but seen.
     keys: HashSet<RunKey>,
     attempts: HashMap<u64, usize>,
+    /// The second at which the first of them came, by the local clock.
+    came_at: Option<i64>,
     /// Whether it changes the batch or what is in it; such a group is written before the next change.
     changes_batch: bool,
     weight: Weight,
@@ -111,6 +114,7 @@ pub(crate) struct Owner {
     lock: Lock,
     /// Who has taken the directory from us.
     lost: Option<String>,
+    arrivals: Arrivals,
     vitals: Arc<Vitals>,
     /// When a journal was last made anew for somebody who asked, in vain, and why.
     unready: Option<(Instant, Unavailable)>,
@@ -142,6 +146,7 @@ impl Owner {
             storage,
             lock,
             lost: None,
+            arrivals: Arrivals::default(),
             vitals,
             unready: None,
         };
@@ -156,8 +161,9 @@ impl Owner {
     }
 
     fn overview(&self) -> Overview {
-        let oldest_end = self.state.pending_runs().map(|run| run.end).min();
-        Overview { standing: self.standing(), oldest_end, capped: self.series.capped() }
+        let oldest = self.state.oldest();
+        let oldest_since = oldest.map(|(place, run)| self.arrivals.of(place).unwrap_or(run.end));
+        Overview { standing: self.standing(), oldest_since, capped: self.series.capped() }
     }
 
     pub(crate) fn open_batch(&self) -> Option<Batch> {
@@ -236,6 +242,7 @@ impl Owner {
             answer(reply, Err(error));
         } else {
             group.keys.insert(key);
+            group.came_at.get_or_insert(now);
             *group.attempts.entry(key.id.0).or_default() += 1;
             let (run, line) = self.series.bound(run, line, now);
             group.add(Record::Accept(run), &line, Waiting::Accept(reply, Accepted::New));
@@ -284,6 +291,10 @@ impl Owner {
             self.vitals.synced(group.keys.len(), begun.elapsed());
             self.weight.add(&group.weight);
             self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
+            if let Some(now) = group.came_at {
+                let place = self.state.next_place();
+                self.arrivals.note(place, now, self.state.oldest_waiting_place());
+            }
             recover::apply(&mut self.state, group.records);
             if !group.keys.is_empty() {
                 self.news.notify_one();

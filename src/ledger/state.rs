@@ -121,6 +121,28 @@ impl State {
         self.waiting.values().chain(sealed)
     }
 
+    /// The place that the next run gets in the order of acceptance.
+    pub(super) const fn next_place(&self) -> u64 {
+        self.next_place
+    }
+
+    /// No run of an earlier place is pending. It costs nothing, and is 0 while a batch is open.
+    pub(super) fn oldest_waiting_place(&self) -> u64 {
+        match &self.batch {
+            Some(_) => 0,
+            None => self.waiting.first_key_value().map_or(self.next_place, |(place, _)| *place),
+        }
+    }
+
+    /// The run that was accepted first of those pending, with its place.
+    pub(super) fn oldest(&self) -> Option<(u64, &Arc<Run>)> {
+        let place = |run: &Arc<Run>| self.pending.get(&run.key).copied();
+        let sealed = self.batch.iter().flat_map(|batch| &batch.slots).flat_map(|slot| &slot.runs);
+        let sealed = sealed.filter_map(|run| Some((place(run)?, run)));
+        let waiting = self.waiting.first_key_value().map(|(place, run)| (*place, run));
+        sealed.chain(waiting).min_by_key(|(place, _)| *place)
+    }
+
     pub(super) fn waiting_len(&self) -> usize {
         self.waiting.len()
     }

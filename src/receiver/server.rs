@@ -4,7 +4,8 @@
 //! behind any other answer is not looked at. So a stranger has one head, one body and one answer, each with a limit on its
 //! time, and cannot make answers pile up that it does not read.
 
-use super::{Receiver, tls::Tls};
+use super::Receiver;
+use crate::tls::Tls;
 use actix_http::{
     HttpService, Request, Response,
     h1::{ExpectHandler, H1Service, UpgradeHandler},

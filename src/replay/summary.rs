@@ -1,8 +1,8 @@
 //! What came of a replay, for people.
 
 use crate::{
-    delivery::Totals,
     metrics::{MetricKind, MetricPayload},
+    vitals::Totals,
 };
 use serde::Deserialize;
 use std::{

@@ -5,10 +5,10 @@ use super::{
     intake::SimIntake,
 };
 use crate::{
-    delivery::{Clock, Delivery, Moment, Step, Totals},
+    delivery::{Clock, Delivery, Moment, Step},
     ledger::{Accepted, Command, Files, Ledger, Mode, OpenError, Options, Owner, Reruns, Standing, Unavailable},
     metrics::{DEFAULT_MAX_SERIES, Run},
-    vitals::Vitals,
+    vitals::{Totals, Vitals},
 };
 use std::{
     path::Path,

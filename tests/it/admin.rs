@@ -161,6 +161,22 @@ fn trouble_with_datadog_is_degraded_and_never_unready() {
 }
 
 #[test]
+fn a_run_waits_from_its_acceptance_on_however_old_it_is() {
+    let intake = Intake::stopped();
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Start::live(dir.path(), &intake).with_admin();
+    let service = launch.start();
+    service.deliver(&workflow_run(1).started_at(now() - 400_061).updated_at(now() - 400_000));
+    let age = |service: &Service| service.status()["pending"]["oldest_age_seconds"].as_i64().unwrap();
+    assert!((0..300).contains(&age(&service)), "{}", age(&service));
+    assert!(!reasons(&service.status()).contains(&"backlog_old"));
+    service.stop();
+    let service = launch.start();
+    assert!(age(&service) >= 400_000, "by its end, for an earlier process accepted it");
+    assert!(reasons(&service.status()).contains(&"backlog_old"));
+}
+
+#[test]
 fn a_service_that_cannot_journal_is_unready_and_ready_again_once_it_can_without_a_delivery() {
     let dir = tempfile::tempdir().unwrap();
     let service = Start::dry_run(dir.path()).with_admin().start();

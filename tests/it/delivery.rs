@@ -12,9 +12,10 @@ use crate::{
 };
 use runhound::{
     datadog::{ApiKey, Client, Endpoint},
-    delivery::{Clock, Delivery, Moment, Step, Totals},
+    delivery::{Clock, Delivery, Moment, Step},
     ledger::{Accepted, Files, Ledger, Mode, Opened, Options, Reruns},
     metrics::{Run, TagSet},
+    vitals::Totals,
 };
 use std::{
     path::PathBuf,

@@ -185,8 +185,8 @@ pub(crate) fn degraded() -> Facts {
     Facts {
         degraded: true,
         troubles: vec![
-            trouble(Reason::DatadogRefuses, "Datadog answers 403, and nothing has been taken for 14 min 21 s"),
-            trouble(Reason::BacklogOld, "Runs wait: the oldest one pending ended 14 min ago"),
+            trouble(Reason::DatadogRefuses, "Datadog answers 403, and requests have failed for 14 min 21 s"),
+            trouble(Reason::BacklogOld, "Runs wait: the oldest one for 14 min 34 s"),
         ],
         pending: Some(Pending { runs: 43, oldest_age_seconds: Some(874) }),
         failing_request: Some("series"),

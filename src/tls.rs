@@ -39,7 +39,7 @@ impl Tls {
     }
 
     /// What a listener needs: TLS 1.2 and 1.3, and no protocol but HTTP/1.1 inside.
-    pub(super) fn server(&self) -> Result<ServerConfig, rustls::Error> {
+    pub(crate) fn server(&self) -> Result<ServerConfig, rustls::Error> {
         let builder =
             ServerConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions()?;
         let resolver = Arc::new(Resolver(Arc::clone(&self.0)));
