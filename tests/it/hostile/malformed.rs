@@ -15,7 +15,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-const REQUESTS: usize = 2_000;
+const REQUESTS: usize = 800;
 const CLIENTS: usize = 8;
 
 /// Large bodies that are sent before all else: what they took stays with the allocator for a while.
@@ -111,7 +111,7 @@ fn request(headers: &str, length: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn signed(is_signed: bool, content_type: &str, body: &[u8]) -> Vec<u8> {
-    let signature = sign(if is_signed { SECRET } else { "a guess" }, body);
+    let signature = if is_signed { sign(SECRET, body) } else { format!("sha256={}", "5a".repeat(32)) };
     let head = format!(
         "POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nX-Hub-Signature-256: {signature}\r\n\
          Content-Length: {}\r\n\r\n",
@@ -137,7 +137,8 @@ fn header_bomb(rng: &mut Rng) -> Vec<u8> {
     let headers = match rng.u8(0..5) {
         0 => "X-Many: x\r\n".repeat(rng.usize(90..5_000)),
         1 => format!("X: {}\r\n", "x".repeat(rng.usize(1_000..400_000))),
-        2 => format!("{}: x\r\n", "x".repeat(rng.usize(1_000..400_000))),
+        // Up to what the parser reads, and beyond what it takes for a name.
+        2 => format!("{}: x\r\n", "x".repeat(rng.usize(60_000..140_000))),
         3 => "X-Hub-Signature-256: sha256=00\r\n".repeat(rng.usize(2..200)),
         _ => "\r ".repeat(rng.usize(1_000..100_000)),
     };
@@ -234,7 +235,7 @@ fn malformed_requests_cost_no_memory_no_line_of_log_and_no_delivery() {
 
 #[test]
 fn bombs_with_a_valid_signature_are_refused_and_cost_no_memory() {
-    let requests = number("RUNHOUND_HOSTILE_REQUESTS", REQUESTS) / 20;
+    let requests = number("RUNHOUND_HOSTILE_REQUESTS", REQUESTS) / 10;
     let mut rng = Rng::with_seed(2);
     let dir = tempfile::tempdir().unwrap();
     let service = Start::dry_run(dir.path()).start();
