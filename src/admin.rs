@@ -11,6 +11,7 @@ mod page;
 mod words;
 
 use crate::{
+    answers::{healthz, not_found, readable},
     datadog::ApiKey,
     ledger::{Files, Ledger},
     metrics::SeriesCount,
@@ -116,11 +117,11 @@ impl Admin {
             App::new()
                 .wrap(headers)
                 .app_data(Data::clone(&admin))
-                .service(resource("/", web::get().to(look), web::head().to(look)))
-                .service(resource("/healthz", web::get().to(alive), web::head().to(alive)))
-                .service(resource("/readyz", web::get().to(ready), web::head().to(ready)))
-                .service(resource("/status.json", web::get().to(status), web::head().to(status)))
-                .service(resource("/metrics", web::get().to(metrics), web::head().to(metrics)))
+                .service(readable("/", web::get().to(look), web::head().to(look)))
+                .service(healthz())
+                .service(readable("/readyz", web::get().to(ready), web::head().to(ready)))
+                .service(readable("/status.json", web::get().to(status), web::head().to(status)))
+                .service(readable("/metrics", web::get().to(metrics), web::head().to(metrics)))
                 .default_service(web::to(not_found))
         });
         Ok(server.workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run())
@@ -155,20 +156,6 @@ impl Admin {
     }
 }
 
-fn resource(path: &str, get: actix_web::Route, head: actix_web::Route) -> actix_web::Resource {
-    web::resource(path).route(get).route(head).default_service(web::to(wrong_method))
-}
-
-async fn wrong_method() -> HttpResponse {
-    HttpResponse::MethodNotAllowed()
-        .insert_header((header::ALLOW, "GET, HEAD"))
-        .json(json!({"error": "method not allowed"}))
-}
-
-async fn not_found() -> HttpResponse {
-    HttpResponse::NotFound().json(json!({"error": "not found"}))
-}
-
 async fn look(admin: Data<Admin>) -> HttpResponse {
     match page::html(&admin.facts().await) {
         Ok(html) => HttpResponse::Ok()
@@ -178,10 +165,6 @@ async fn look(admin: Data<Admin>) -> HttpResponse {
             .body(html),
         Err(error) => HttpResponse::InternalServerError().json(json!({"error": error.to_string()})),
     }
-}
-
-async fn alive() -> HttpResponse {
-    HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
 async fn ready(admin: Data<Admin>) -> HttpResponse {

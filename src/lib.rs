@@ -30,6 +30,8 @@ pub mod limits;
 
 mod panics;
 
+mod answers;
+
 pub mod receiver;
 
 pub mod admin;

@@ -7,6 +7,7 @@ mod body;
 mod server;
 
 use crate::{
+    answers::{healthz, not_found, wrong_method},
     config::Repositories,
     event::{self, CompletedRun, Event},
     explain::{self, explain},
@@ -81,28 +82,9 @@ impl Receiver {
 }
 
 fn routes(app: &mut web::ServiceConfig) {
+    let wrong_method = || async { wrong_method("POST") };
     let webhook = web::resource("/webhook").route(web::post().to(webhook)).default_service(web::to(wrong_method));
-    let healthz = web::resource("/healthz").route(web::get().to(healthy)).route(web::head().to(healthy));
-    app.service(webhook).service(healthz.default_service(web::to(wrong_method_get)));
-    app.default_service(web::to(not_found));
-}
-
-async fn healthy() -> HttpResponse {
-    HttpResponse::Ok().json(json!({"status": "ok"}))
-}
-
-async fn not_found() -> HttpResponse {
-    HttpResponse::NotFound().json(json!({"error": "not found"}))
-}
-
-async fn wrong_method() -> HttpResponse {
-    HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "POST")).json(json!({"error": "method not allowed"}))
-}
-
-async fn wrong_method_get() -> HttpResponse {
-    HttpResponse::MethodNotAllowed()
-        .insert_header((header::ALLOW, "GET, HEAD"))
-        .json(json!({"error": "method not allowed"}))
+    app.service(webhook).service(healthz()).default_service(web::to(not_found));
 }
 
 async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {

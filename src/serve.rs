@@ -279,7 +279,6 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
         ..Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?
     };
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
     actix_web::rt::System::new().block_on(async {
         let (stop, stop_at_once) = stop_signals()?;
         let application = Application::build(settings, arguments.listen)?.with_admin(arguments.admin_listen)?;
@@ -289,7 +288,10 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
         log::info!(
             "runhound {} {}, listening on {scheme}://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
             env!("CARGO_PKG_VERSION"),
-            target.map_or_else(|| "dry run, nothing is pushed".to_owned(), |target| format!("live to {target}")),
+            match &application.about.target {
+                None => "dry run, nothing is pushed".to_owned(),
+                Some(target) => format!("live to {target}"),
+            },
             application.address,
             arguments.cache_dir.display(),
             application.standing.known,

@@ -236,7 +236,7 @@ impl Vitals {
             &mut delivered.conclusion,
         ];
         for text in texts.into_iter().flatten() {
-            *text = explain::cut(text, TEXT_MAX_CHARS).to_owned();
+            shorten(text);
         }
         // A page that is cut is another page.
         delivered.url = delivered.url.filter(|url| url.len() <= TEXT_MAX_CHARS);
@@ -250,8 +250,7 @@ impl Vitals {
 
     /// Datadog has answered, or has not.
     pub(crate) fn datadog(&self, mut answered: Answered, is_fine: bool) {
-        let kept_bytes = explain::cut(&answered.text, TEXT_MAX_CHARS).len();
-        answered.text.truncate(kept_bytes);
+        shorten(&mut answered.text);
         let mut notes = self.note();
         if answered.request == "series" {
             self.push_seconds.observe(Duration::from_millis(answered.took_ms).as_secs_f64());
@@ -300,10 +299,7 @@ impl Vitals {
 
     /// Nothing can be recorded of what was pushed, or it can again.
     pub(crate) fn blocked(&self, why: Option<String>) {
-        let mut notes = self.note();
-        if notes.blocked != why {
-            notes.blocked = why;
-        }
+        self.note().blocked = why;
     }
 
     /// A group of so many runs was written to the journal and synced.
@@ -319,6 +315,11 @@ impl Vitals {
     pub(crate) fn restamp(&self, runs: usize) {
         self.restamped.fetch_add(runs as u64, Ordering::Relaxed);
     }
+}
+
+fn shorten(text: &mut String) {
+    let kept_bytes = explain::cut(text, TEXT_MAX_CHARS).len();
+    text.truncate(kept_bytes);
 }
 
 fn keep<T>(kept: &mut VecDeque<T>, latest: T, max: usize) {

@@ -3,7 +3,7 @@
 use crate::{
     faults::mount::Mount,
     github::workflow_run,
-    harness::{Answer, Service, Start, now},
+    harness::{Service, Start, now},
     intake::{Intake, Order},
 };
 use runhound::admin::{METRICS, Reason};
@@ -65,7 +65,7 @@ fn only_get_and_head_are_answered() {
     let (_dir, service) = dry_run();
     for path in ["/", "/healthz", "/readyz", "/status.json", "/metrics"] {
         for (method, status) in [("HEAD", 200), ("POST", 405), ("DELETE", 405)] {
-            let answer = Answer::read(&service.ask_by(method, path)).unwrap();
+            let answer = service.request_page(method, path);
             assert_eq!(answer.status, status, "{method} {path}");
             assert_eq!(answer.header("allow"), (status == 405).then_some("GET, HEAD"), "{method} {path}");
         }

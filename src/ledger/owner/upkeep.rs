@@ -40,14 +40,12 @@ impl Owner {
         let more = group.lines.len() as u64 + wanted;
         let has_room = |journal: &Journal, max_bytes: u64| journal.len() + more <= max_bytes;
         let pending = self.state.pending_len();
-        // Each time costs as much as all that is pending takes.
-        let settled_bytes = self.weight.settled_bytes(pending, self.journal.len());
-        let is_worth_it = pending == 0 || settled_bytes * 4 >= self.journal.len();
-        if !has_room(&self.journal, self.max_journal_bytes)
-            && is_worth_it
-            && self.journal.len() * 2 > self.max_journal_bytes
-        {
-            self.compact();
+        if !has_room(&self.journal, self.max_journal_bytes) && self.journal.len() * 2 > self.max_journal_bytes {
+            // Each time costs as much as all that is pending takes.
+            let settled_bytes = self.weight.settled_bytes(pending, self.journal.len());
+            if pending == 0 || settled_bytes * 4 >= self.journal.len() {
+                self.compact();
+            }
         }
         let was_full = self.refused_bytes > 0;
         if has_room(&self.journal, self.max_journal_bytes) {
