@@ -62,7 +62,7 @@ impl Cli {
         let tls = match &self.command {
             Command::Serve(serve) => Some(&serve.tls),
             Command::Check(check) => Some(&check.tls),
-            Command::Replay(_) | Command::Metrics(_) => None,
+            _ => None,
         };
         if tls.is_some_and(TlsArgs::is_half) {
             return usage("--tls-cert and --tls-key need each other");
@@ -122,6 +122,12 @@ pub enum Command {
     Check(Check),
     /// Tell which metrics are sent, with type, unit, description and tags
     Metrics(Metrics),
+    /// Ask the service on this machine whether it is ready, for a container's health check
+    ///
+    /// It asks the admin listener, ends with 0 if a run could be recorded now, and else with 1 and the reason.
+    Healthcheck(Healthcheck),
+    /// Write completions for shells, and manual pages
+    Generate(Generate),
 }
 
 /// What `serve`, `replay` and `check` share.
@@ -267,6 +273,22 @@ pub struct Metrics {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub tags: TagArgs,
+}
+
+/// Arguments of `healthcheck`.
+#[derive(Debug, Args)]
+pub struct Healthcheck {
+    /// The service's own setting; an address that stands for all of the machine's is asked on the loopback interface
+    #[arg(long, env = "RUNHOUND_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub admin_listen: AdminListen,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Where programs share what they have: /usr/local/share, or ~/.local/share; folders are made if missing
+    #[arg(value_name = "DIR")]
+    pub share: PathBuf,
 }
 
 /// For whom the log is.

@@ -52,6 +52,10 @@ pub mod check;
 
 pub mod describe;
 
+pub mod healthcheck;
+
+pub mod generate;
+
 pub mod logging;
 
 pub mod explain;

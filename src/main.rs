@@ -4,6 +4,8 @@ use runhound::{
     check,
     cli::{Cli, Command},
     describe::{self, DescribeError},
+    generate::{self, GenerateError},
+    healthcheck::{self, HealthcheckError},
     logging,
     replay::{self, ReplayError},
     serve::{self, ServeError},
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
     let default_level = match cli.command {
         Command::Serve(_) => "info,actix_server=warn",
         // These say on standard output what there is to say.
-        Command::Replay(_) | Command::Check(_) | Command::Metrics(_) => "warn",
+        _ => "warn",
     };
     logging::init(cli.log_format, default_level);
     match run(&cli.command) {
@@ -40,13 +42,18 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Replay(arguments) => replay::replay(arguments)?,
         Command::Check(arguments) => check::check(arguments)?,
         Command::Metrics(arguments) => describe::describe(arguments)?,
+        Command::Healthcheck(arguments) => healthcheck::healthcheck(arguments)?,
+        Command::Generate(arguments) => generate::generate(&arguments.share)?,
     }
     Ok(())
 }
 
 /// What to do about an error, where something can be said.
-fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    let of_serve = error.downcast_ref::<ServeError>().and_then(ServeError::hint);
+fn hint(error: &anyhow::Error) -> Option<&str> {
+    let of_serve = || error.downcast_ref::<ServeError>().and_then(ServeError::hint);
     let of_replay = || error.downcast_ref::<ReplayError>().and_then(ReplayError::hint);
-    of_serve.or_else(of_replay).or_else(|| error.downcast_ref::<DescribeError>().and_then(DescribeError::hint))
+    let of_describe = || error.downcast_ref::<DescribeError>().and_then(DescribeError::hint);
+    let of_healthcheck = || error.downcast_ref::<HealthcheckError>().and_then(HealthcheckError::hint);
+    let of_generate = || error.downcast_ref::<GenerateError>().map(GenerateError::hint);
+    of_serve().or_else(of_replay).or_else(of_describe).or_else(of_healthcheck).or_else(of_generate)
 }

@@ -10,7 +10,7 @@ use crate::{
     delivery::Step,
     event::Recorded,
     ledger::Mode,
-    serve::{Application, ServeError},
+    serve::{Application, Door, ServeError},
     signature::Secret,
 };
 use files::{Delivery, FilesError};
@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io,
     io::Write,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     path::PathBuf,
     time::Duration,
 };
@@ -143,7 +143,7 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
         None => "as a dry run: nothing was pushed to Datadog".to_owned(),
     };
     let mut summary = Summary::new(target, true);
-    let mut application = Application::build(settings, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let mut application = Application::build(settings, Door::Address((Ipv4Addr::LOCALHOST, 0).into()))?;
     let url = format!("http://{}/webhook", application.address);
     let server = application.listen()?;
     if let Some(secret) = secrets.first() {

@@ -57,6 +57,9 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The socket that systemd handed over cannot be used.
+    #[error("LISTEN_FDS")]
+    Socket(#[source] io::Error),
     /// The payload log cannot be written.
     #[error("payload log {}", path.display())]
     PayloadLog {
@@ -78,6 +81,7 @@ impl ServeError {
             Self::Config(error) => Some(error.hint()),
             Self::Ledger(error) => Some(error.hint()),
             Self::Listen { .. } => Some("choose another address with that flag, or stop what listens there"),
+            Self::Socket(_) => Some("the socket unit wants one ListenStream=, an address and a port or a port alone"),
             Self::PayloadLog { .. } => {
                 Some("name a file with --payload-log that this user can write, in a folder that exists")
             }
@@ -107,6 +111,25 @@ pub struct Application {
     admin: Option<(SocketAddr, TcpListener)>,
 }
 
+/// Where deliveries come in.
+#[derive(Debug)]
+pub enum Door {
+    /// At an address that is to be bound.
+    Address(SocketAddr),
+    /// By a socket that somebody else has bound, and keeps while no service runs.
+    Socket(TcpListener),
+}
+
+impl Door {
+    /// The address there is now, and the listener.
+    fn open(self) -> Result<(SocketAddr, TcpListener), ServeError> {
+        match self {
+            Self::Address(address) => bind("--listen", address),
+            Self::Socket(listener) => Ok((listener.local_addr().map_err(ServeError::Socket)?, listener)),
+        }
+    }
+}
+
 /// Binds an address: the one there is now, and the listener.
 fn bind(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), ServeError> {
     let bound = TcpListener::bind(address).and_then(|listener| {
@@ -118,11 +141,11 @@ fn bind(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListe
 }
 
 impl Application {
-    /// Opens the ledger and binds the address.
+    /// Opens the ledger, and then the door.
     ///
     /// # Errors
     /// Either is not possible.
-    pub fn build(settings: Settings, listen: SocketAddr) -> Result<Self, ServeError> {
+    pub fn build(settings: Settings, door: Door) -> Result<Self, ServeError> {
         let target = settings.datadog.as_ref().map(|(endpoint, _)| endpoint.to_string());
         let key = settings.datadog.as_ref().map(|(_, key)| key.clone());
         let client = settings.datadog.map(|(endpoint, key)| Client::new(endpoint, key)).transpose()?;
@@ -144,7 +167,7 @@ impl Application {
         };
         let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
         // After the lock, so that a second process waits for the first one to go and its address with it.
-        let (address, listener) = bind("--listen", listen)?;
+        let (address, listener) = door.open()?;
         let mut delivery = Delivery::new(ledger.clone(), open_batch, client, Clock::system(), Backoff::full_jitter());
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
@@ -278,10 +301,12 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
         tls: config::tls(&arguments.tls)?,
         ..Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?
     };
+    let socket = systemd::socket().map_err(ServeError::Socket)?;
+    let door = socket.map_or(Door::Address(arguments.listen), Door::Socket);
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     actix_web::rt::System::new().block_on(async {
         let (stop, stop_at_once) = stop_signals()?;
-        let application = Application::build(settings, arguments.listen)?.with_admin(arguments.admin_listen)?;
+        let application = Application::build(settings, door)?.with_admin(arguments.admin_listen)?;
         if let Some((address, _)) = &application.admin {
             log::info!("status page on http://{address}/");
         }

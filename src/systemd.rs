@@ -1,7 +1,22 @@
-//! What systemd is told: ready, alive, stopping. Without systemd nobody is told, and nothing is lost by it.
+//! What systemd hands over: a socket. What it is told: ready, alive, stopping. Without systemd there is none and nobody is told,
+//! and nothing is lost by it.
 
 use crate::ledger::Ledger;
+use listenfd::ListenFd;
 use sd_notify::NotifyState;
+use std::{io, net::TcpListener};
+
+/// The socket of a socket unit, which goes on taking connections while no service runs.
+///
+/// # Errors
+/// There are several, or it is not a TCP one.
+pub(crate) fn socket() -> io::Result<Option<TcpListener>> {
+    let mut sockets = ListenFd::from_env();
+    match sockets.len() {
+        0 | 1 => sockets.take_tcp_listener(0),
+        number => Err(io::Error::other(format!("{number} sockets were handed over, and one is needed"))),
+    }
+}
 
 /// Tells systemd, if it asked to be told (`Type=notify`).
 fn tell(state: &[NotifyState<'_>]) {
