@@ -1,18 +1,24 @@
 //! The real program as a child process, and a client that sends to it byte by byte.
 
+mod client;
+
 use crate::{
-    github::{self, RunBuilder},
+    github::RunBuilder,
     intake::{Intake, TEST_KEY},
 };
 use serde_json::Value;
 use std::{
-    io::{self, BufRead, BufReader, ErrorKind, Lines, Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{self, BufRead, BufReader, Lines},
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::{Mutex, mpsc},
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
+
+use client::{answered, exchange};
+pub(crate) use client::{Answer, Client};
 
 pub(crate) const SECRET: &str = "It's a Secret to Everybody";
 
@@ -50,6 +56,7 @@ pub(crate) struct Start {
     pub(crate) cache_dir: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
+    socket: Option<Arc<TcpListener>>,
 }
 
 impl Start {
@@ -60,15 +67,25 @@ impl Start {
 
     /// A dry run.
     pub(crate) fn dry_run(cache_dir: &Path) -> Self {
-        let start = Self { cache_dir: cache_dir.to_owned(), arguments: Vec::new(), variables: Vec::new() };
         let dir = cache_dir.to_str().unwrap();
-        start
-            .argument("serve")
+        Self::command_line(cache_dir, &["serve"])
             .argument("--dry-run")
             .argument("--listen=127.0.0.1:0")
             .argument("--admin-listen=off")
             .argument(&format!("--cache-dir={dir}"))
             .variable("GITHUB_WEBHOOK_SECRET", SECRET)
+    }
+
+    /// Just this command line, which keeps its files in `cache_dir` by what else it is given.
+    pub(crate) fn command_line(cache_dir: &Path, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { cache_dir: cache_dir.to_owned(), arguments, variables: Vec::new(), socket: None }
+    }
+
+    /// With a socket that is handed over, as systemd does.
+    pub(crate) fn on_socket(mut self, socket: &Arc<TcpListener>) -> Self {
+        self.socket = Some(Arc::clone(socket));
+        self
     }
 
     /// With an admin listener on a free port.
@@ -100,6 +117,15 @@ impl Start {
     pub(crate) fn command(&self) -> Command {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut command = program(&arguments);
+        if let Some(socket) = &self.socket {
+            // What is handed over is the third file, and its process is named.
+            let hand_over = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
+            let service = command;
+            command = Command::new("sh");
+            command.args(["-c", hand_over, "sh"]).arg(service.get_program()).args(service.get_args()).env_clear();
+            command.current_dir(env!("CARGO_MANIFEST_DIR"));
+            command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -262,29 +288,24 @@ impl Service {
         }
     }
 
+    /// Who delivers to it.
+    pub(crate) fn client(&self) -> Client {
+        Client(self.address)
+    }
+
     /// Delivers a run as GitHub does.
     pub(crate) fn deliver(&self, run: &RunBuilder) -> Answer {
-        answered(self.try_deliver(run))
+        self.client().deliver(run)
     }
 
     /// Delivers a run to a service that may have ended.
     pub(crate) fn try_deliver(&self, run: &RunBuilder) -> io::Result<Answer> {
-        self.try_post(&run.body(), &[("X-GitHub-Event", "workflow_run")])
+        self.client().try_deliver(run)
     }
 
     /// Posts a signed JSON body, with more headers.
     pub(crate) fn post(&self, body: &str, headers: &[(&str, &str)]) -> Answer {
-        answered(self.try_post(body, headers))
-    }
-
-    fn try_post(&self, body: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
-        let signature = github::sign(SECRET, body.as_bytes());
-        let mut all = vec![("X-Hub-Signature-256", signature.as_str())];
-        if !headers.iter().any(|(name, _)| *name == "Content-Type") {
-            all.push(("Content-Type", "application/json"));
-        }
-        all.extend_from_slice(headers);
-        self.try_request("POST", "/webhook", &all, body.as_bytes())
+        answered(self.client().try_post(body, headers))
     }
 
     /// Asks for something on its admin listener.
@@ -299,44 +320,13 @@ impl Service {
 
     /// Sends any request, whole.
     pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        answered(self.try_request(method, path, headers, body))
-    }
-
-    fn try_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
-        let headers: String = headers.iter().map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
-        self.try_raw(&[head.as_bytes(), body].concat())
+        answered(self.client().try_request(method, path, headers, body))
     }
 
     /// Sends bytes and reads the answer.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Answer {
-        answered(self.try_raw(bytes))
+        answered(exchange(self.address, bytes).and_then(|text| Answer::read(&text)))
     }
-
-    fn try_raw(&self, bytes: &[u8]) -> io::Result<Answer> {
-        Answer::read(&exchange(self.address, bytes)?)
-    }
-}
-
-/// Sends bytes and reads what comes until the connection is closed.
-fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    drop(stream.write_all(bytes));
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let is_left_open = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-    assert!(!is_left_open, "the connection was not closed: {answer:?}");
-    Ok(answer)
-}
-
-fn answered(answer: io::Result<Answer>) -> Answer {
-    answer.unwrap_or_else(|error| panic!("no answer: {error}"))
 }
 
 /// A child process that does not outlive its test.
@@ -359,38 +349,6 @@ pub(crate) fn pushed(line: &str) -> Option<usize> {
 pub(crate) fn signal(process: u32, name: &str) {
     let status = Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap();
     assert!(status.success());
-}
-
-/// An HTTP answer.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Value,
-}
-
-impl Answer {
-    pub(crate) fn read(text: &str) -> io::Result<Self> {
-        let broken = || io::Error::new(ErrorKind::UnexpectedEof, format!("{text:?}"));
-        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        Ok(Self {
-            status: status.ok_or_else(broken)?,
-            headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
-            body: serde_json::from_str(body).unwrap_or(Value::Null),
-        })
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The field `status` of the body.
-    pub(crate) fn says(&self) -> &str {
-        self.body["status"].as_str().unwrap_or_default()
-    }
 }
 
 /// The IDs in a cache file, in order.

@@ -31,3 +31,4 @@ mod logs;
 mod page;
 mod plan;
 mod shutdown;
+mod socket;
