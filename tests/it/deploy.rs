@@ -1,6 +1,7 @@
 //! What `deploy/` holds: held against what there is, and put to work.
 
 mod booted;
+mod image;
 mod units;
 
 use std::{

@@ -137,9 +137,7 @@ impl Start {
 
     /// Starts the service, and waits for nothing.
     pub(crate) fn spawn(&self) -> Starting {
-        let mut child = Process(self.command().stderr(Stdio::piped()).spawn().unwrap());
-        let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
-        Starting { child, lines }
+        Starting::of(&mut self.command())
     }
 }
 
@@ -151,6 +149,13 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
+    /// What this command starts.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = Process(command.stderr(Stdio::piped()).spawn().unwrap());
+        let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.0.id()
     }

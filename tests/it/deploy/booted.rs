@@ -58,7 +58,7 @@ struct Machine {
 impl Machine {
     fn boot(root: &Path) -> Self {
         let mut command = Command::new("systemd-nspawn");
-        command.args(["--register=no", "--keep-unit", "--console=pipe", "--bind-ro=/usr", "--boot"]);
+        command.args(["--register=no", "--keep-unit", "--console=read-only", "--bind-ro=/usr", "--boot"]);
         command.arg(format!("--directory={}", root.display()));
         command.arg(format!("--bind-ro={}:/usr/local", root.join("local").display()));
         command.args(["--", "systemd.unit=multi-user.target"]);
