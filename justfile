@@ -30,6 +30,10 @@ planted:
 replay:
     cargo run --release --locked -- replay fixtures
 
+# What deploy/ holds, by the tools that know it; the tools go to target/tools. The last part needs root
+deploy:
+    PATH="$(.ci/tools):$PATH" deploy/check
+
 # The load benchmark
 bench:
     cargo bench --locked --bench load

@@ -40,7 +40,9 @@ impl HealthcheckError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Off => Some("give the service an admin listener, or check GET /healthz on its public one"),
-            Self::NoAnswer { .. } => Some("RUNHOUND_ADMIN_LISTEN must be what the service has; its log says where it is"),
+            Self::NoAnswer { .. } => {
+                Some("RUNHOUND_ADMIN_LISTEN must be what the service has; its log says where it is")
+            }
             Self::NotReady { hint, .. } => Some(hint).filter(|hint| !hint.is_empty()).map(String::as_str),
         }
     }

@@ -15,13 +15,7 @@ use crate::{
 };
 use files::{Delivery, FilesError};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{
-    io,
-    io::Write,
-    net::Ipv4Addr,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io, io::Write, net::Ipv4Addr, path::PathBuf, time::Duration};
 use summary::{Answered, Summary};
 
 /// How long one delivery may take to be answered. GitHub gives up after 10 s.

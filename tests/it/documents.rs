@@ -34,8 +34,9 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 
 fn documents() -> Vec<PathBuf> {
     let top = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root().join(name));
-    let documents: Vec<PathBuf> = top.into_iter().chain(files(&root().join("docs"), "md")).collect();
-    assert!(documents.len() > 5);
+    let folders = ["docs", "deploy"].map(|name| files(&root().join(name), "md"));
+    let documents: Vec<PathBuf> = top.into_iter().chain(folders.into_iter().flatten()).collect();
+    assert!(documents.len() > 10);
     documents
 }
 
@@ -67,9 +68,11 @@ fn every_flag_and_variable_that_the_documents_name_exists() {
         for word in words.filter(|word| word.starts_with("RUNHOUND_")) {
             assert!(variables.contains(word), "{document}: {word}");
         }
-        let commands = ["runhound serve", "runhound replay", "runhound check", "runhound metrics"];
-        let lines =
-            commands.iter().flat_map(|command| text.split(command).skip(1).filter_map(|rest| rest.lines().next()));
+        let names = Cli::command()
+            .get_subcommands()
+            .map(|command| format!("runhound {}", command.get_name()))
+            .collect::<Vec<_>>();
+        let lines = names.iter().flat_map(|command| text.split(command).skip(1).filter_map(|rest| rest.lines().next()));
         for flag in lines.flat_map(|line| line.split(['`', ' '])).filter(|word| word.starts_with("--")) {
             let flag = flag.split(['=', ',', '.', ';']).next().unwrap();
             assert!(flag == "--help" || flags.contains_key(flag), "{document}: {flag}");

@@ -17,8 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use client::{answered, exchange};
 pub(crate) use client::{Answer, Client};
+use client::{answered, exchange};
 
 pub(crate) const SECRET: &str = "It's a Secret to Everybody";
 

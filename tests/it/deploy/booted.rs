@@ -22,7 +22,8 @@ const ADDRESS: &str = "127.0.0.1:8080";
 
 /// What a machine needs to boot besides `/usr`: who there is, and the units, installed as the documents say.
 fn install(root: &Path, environment: &str) {
-    let folders = ["usr", "etc/systemd/system/multi-user.target.wants", "etc/runhound", "local/bin", "var", "tmp", "root"];
+    let folders =
+        ["usr", "etc/systemd/system/multi-user.target.wants", "etc/runhound", "local/bin", "var", "tmp", "root"];
     for folder in folders {
         fs::create_dir_all(root.join(folder)).unwrap();
     }

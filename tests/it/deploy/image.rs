@@ -25,7 +25,8 @@ fn words(dockerfile: &str, instruction: &str) -> Vec<String> {
 #[test]
 #[ignore = "needs a container of the image, which deploy/check makes with buildah, as root"]
 fn the_containers_command_line_takes_a_signed_delivery_and_datadog_counts_it_once() {
-    let container = std::env::var("RUNHOUND_TEST_CONTAINER").expect("RUNHOUND_TEST_CONTAINER names a container of buildah");
+    let container =
+        std::env::var("RUNHOUND_TEST_CONTAINER").expect("RUNHOUND_TEST_CONTAINER names a container of buildah");
     let intake = Intake::start();
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
