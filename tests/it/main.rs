@@ -22,6 +22,7 @@ mod answers;
 mod commands;
 mod cost;
 mod delivery;
+mod deploy;
 mod documents;
 mod exactly_once;
 mod faults;
