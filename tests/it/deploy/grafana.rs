@@ -13,6 +13,8 @@ fn every_panel_asks_for_what_the_metrics_tell() {
         asks_for_what_there_is(expression);
         assert!(expression.contains("{instance=~\"$instance\""), "{expression}");
     }
+    let instances = &dashboard["templating"]["list"][1]["query"]["query"];
+    asks_for_what_there_is(instances.as_str().unwrap());
     // A file of rules is what promtool reads expressions from; it knows no variable of Grafana's.
     let expressions = expressions.iter().map(|expression| expression.replace("$__rate_interval", "5m"));
     let rules: Vec<Value> =
@@ -37,6 +39,6 @@ fn every_panel_has_a_place_of_its_own_a_unit_and_the_chosen_data_source() {
             assert!(taken.insert(square), "{title} lies over another");
         }
     }
-    let sources = under(&dashboard["panels"], "datasource");
+    let sources = under(&dashboard, "datasource");
     assert!(sources.iter().all(|source| source["uid"] == "${datasource}"));
 }

@@ -24,7 +24,7 @@ fn exposed() -> BTreeMap<String, Option<Label>> {
         (name, values)
     };
     let own = METRICS.iter().map(|metric| (metric.name.to_owned(), metric.label.map(label)));
-    let families = Vitals::default().histograms().map(|histogram| histogram.collect()).concat();
+    let families = Vitals::default().histograms().map(Collector::collect).concat();
     let of_families = families.iter().flat_map(|family| {
         let part = |suffix: &str, label| (format!("{}_{suffix}", family.name()), label);
         [part("bucket", Some(("le", None))), part("sum", None), part("count", None)]
