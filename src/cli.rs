@@ -62,7 +62,7 @@ impl Cli {
         let tls = match &self.command {
             Command::Serve(serve) => Some(&serve.tls),
             Command::Check(check) => Some(&check.tls),
-            _ => None,
+            Command::Replay(_) | Command::Metrics(_) | Command::Healthcheck(_) | Command::Generate(_) => None,
         };
         if tls.is_some_and(TlsArgs::is_half) {
             return usage("--tls-cert and --tls-key need each other");

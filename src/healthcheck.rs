@@ -1,4 +1,5 @@
-//! Whether the service on this machine is ready, asked from beside it: an image without a shell has no other program for it.
+//! Whether the service on this machine is ready, asked from beside it: an image without a shell has no other program for
+//! that.
 
 use crate::cli::{self, AdminListen};
 use serde::Deserialize;

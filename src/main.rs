@@ -23,7 +23,11 @@ fn main() -> ExitCode {
     let default_level = match cli.command {
         Command::Serve(_) => "info,actix_server=warn",
         // These say on standard output what there is to say.
-        _ => "warn",
+        Command::Replay(_)
+        | Command::Check(_)
+        | Command::Metrics(_)
+        | Command::Healthcheck(_)
+        | Command::Generate(_) => "warn",
     };
     logging::init(cli.log_format, default_level);
     match run(&cli.command) {

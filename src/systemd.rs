@@ -1,5 +1,5 @@
-//! What systemd hands over: a socket. What it is told: ready, alive, stopping. Without systemd there is none and nobody is told,
-//! and nothing is lost by it.
+//! What systemd hands over: a socket. What it is told: ready, alive, stopping. Without systemd there is none and nobody is
+//! told, and nothing is lost by it.
 
 use crate::ledger::Ledger;
 use listenfd::ListenFd;

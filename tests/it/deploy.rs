@@ -5,6 +5,7 @@ mod datadog;
 mod grafana;
 mod image;
 mod prometheus;
+mod settings;
 mod units;
 
 use serde_json::Value;

@@ -25,6 +25,10 @@ pub(crate) const SECRET: &str = "It's a Secret to Everybody";
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What `sh` does before it becomes the program in its arguments: hands its standard input over as systemd does, as the
+/// third file, with the process that it is for.
+pub(crate) const HAND_OVER: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
+
 /// The program with an environment of our own and nothing else.
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runhound"));
@@ -118,11 +122,9 @@ impl Start {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut command = program(&arguments);
         if let Some(socket) = &self.socket {
-            // What is handed over is the third file, and its process is named.
-            let hand_over = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
             let service = command;
             command = Command::new("sh");
-            command.args(["-c", hand_over, "sh"]).arg(service.get_program()).args(service.get_args()).env_clear();
+            command.args(["-c", HAND_OVER, "sh"]).arg(service.get_program()).args(service.get_args()).env_clear();
             command.current_dir(env!("CARGO_MANIFEST_DIR"));
             command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
         }

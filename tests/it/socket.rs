@@ -2,7 +2,7 @@
 
 use crate::{
     github::workflow_run,
-    harness::{Start, sent},
+    harness::{HAND_OVER, Start, sent},
 };
 use std::{
     net::{TcpListener, UdpSocket},
@@ -45,9 +45,8 @@ fn deliveries_that_come_in_while_no_service_runs_are_answered_by_the_next_one() 
 
 #[test]
 fn a_socket_that_cannot_be_used_is_told_at_the_start() {
-    let one = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let told = refused(one, udp.into());
+    let told = refused(HAND_OVER, udp.into());
     assert!(told.contains("runhound: LISTEN_FDS: ") && told.contains("not a valid tcp socket"), "{told}");
     assert!(told.contains("hint: the socket unit wants one ListenStream="), "{told}");
 

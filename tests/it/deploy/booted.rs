@@ -1,5 +1,5 @@
-//! The systemd units as they stand, under a systemd that has booted: in a container that shares this machine's programs and
-//! its network, and nothing else.
+//! The systemd units as they stand, under a systemd that has booted: in a container that shares this machine's programs
+//! and its network, and nothing else.
 
 use super::path;
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::TcpListener,
     os::unix::fs::{MetadataExt, symlink},
     path::Path,
     process::{Command, Stdio},
@@ -20,10 +21,12 @@ use std::{
 /// Where the socket unit listens.
 const ADDRESS: &str = "127.0.0.1:8080";
 
+/// Where operators look, by default.
+const ADMIN_ADDRESS: &str = "127.0.0.1:8081";
+
 /// What a machine needs to boot besides `/usr`: who there is, and the units, installed as the documents say.
 fn install(root: &Path, environment: &str) {
-    let folders =
-        ["usr", "etc/systemd/system/multi-user.target.wants", "etc/runhound", "local/bin", "var", "tmp", "root"];
+    let folders = ["usr", "etc/systemd/system", "etc/runhound", "local/bin", "var", "tmp", "root"];
     for folder in folders {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
@@ -38,11 +41,13 @@ fn install(root: &Path, environment: &str) {
     write("etc/nsswitch.conf", "passwd: files systemd\ngroup: files systemd\n");
     // What the service logs comes out where this test reads it.
     write("etc/systemd/journald.conf", "[Journal]\nStorage=none\nForwardToConsole=yes\n");
-    for unit in ["runhound.service", "runhound.socket"] {
+    let units = ["runhound.socket", "runhound.service"];
+    for unit in units {
         fs::copy(path("systemd").join(unit), root.join("etc/systemd/system").join(unit)).unwrap();
-        let wanted = root.join("etc/systemd/system/multi-user.target.wants").join(unit);
-        symlink(format!("../{unit}"), wanted).unwrap();
     }
+    let mut enable = Command::new("systemctl");
+    enable.arg(format!("--root={}", root.display())).arg("enable").args(units);
+    assert!(enable.status().unwrap().success());
     write("etc/runhound/env", environment);
     write("etc/runhound/webhook-secrets", SECRET);
     write("etc/runhound/dd-api-key", TEST_KEY);
@@ -83,26 +88,47 @@ impl Machine {
         }
     }
 
-    fn systemctl(&self, arguments: &[&str]) {
+    /// The first process of the machine, by its number here.
+    fn init(&self) -> Option<u32> {
         let container = self.container.0.id();
-        let init = fs::read_to_string(format!("/proc/{container}/task/{container}/children")).unwrap();
+        fs::read_to_string(format!("/proc/{container}/task/{container}/children")).ok()?.trim().parse().ok()
+    }
+
+    fn systemctl(&self, arguments: &[&str]) {
         let mut command = Command::new("nsenter");
-        command.args(["--target", init.trim(), "--all", "systemctl"]).args(arguments);
+        command.arg(format!("--target={}", self.init().unwrap())).args(["--all", "systemctl"]).args(arguments);
         assert!(command.status().unwrap().success(), "systemctl {arguments:?}");
     }
 
     /// Shuts it down; its console.
-    fn halt(mut self) -> String {
+    fn halt(&mut self) -> String {
         signal(self.container.0.id(), "TERM");
+        // Its console is closed when it has ended.
+        let begun = Instant::now();
+        while let Ok(line) = self.console.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
+            self.read.push(line);
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not shut down: {:#?}", self.read);
         assert!(self.container.0.wait().unwrap().success());
-        self.read.extend(self.console.iter());
         self.read.join("\n")
+    }
+}
+
+impl Drop for Machine {
+    /// The machine of a test that failed: it would go on without its container.
+    fn drop(&mut self) {
+        if let Some(init) = self.init() {
+            signal(init, "KILL");
+        }
     }
 }
 
 #[test]
 #[ignore = "boots systemd in a container, which needs root and systemd-nspawn, on port 8080: deploy/check runs it"]
 fn the_units_hold_deliveries_over_a_crash_and_a_restart_and_datadog_counts_each_once() {
+    for address in [ADDRESS, ADMIN_ADDRESS] {
+        drop(TcpListener::bind(address).unwrap_or_else(|why| panic!("the units want {address}: {why}")));
+    }
     let intake = Intake::start();
     let dir = tempfile::tempdir().unwrap();
     install(dir.path(), &format!("DD_URL={}\n", intake.url()));
@@ -118,13 +144,21 @@ fn the_units_hold_deliveries_over_a_crash_and_a_restart_and_datadog_counts_each_
     assert_eq!(github.deliver(&run(3)).status, 202);
     assert_eq!(github.deliver(&run(1)).says(), "duplicate");
 
+    // What keeps it from starting is mended after a while: it has not given up, and the door has stayed open.
+    let key = dir.path().join("etc/runhound/dd-api-key");
+    fs::write(&key, "").unwrap();
+    machine.systemctl(&["restart", "--no-block", "runhound.service"]);
+    machine.wait_for("restart counter is at 7.");
+    fs::write(&key, TEST_KEY).unwrap();
+    assert_eq!(github.deliver(&run(4)).status, 202);
+
     let console = machine.halt();
     assert!(console.contains("nothing is pending"), "{console}");
     assert!(!console.contains(SECRET) && !console.contains(TEST_KEY), "{console}");
     intake.assert_contract();
-    assert_eq!(intake.count("github.actions.workflow_run.total"), 3.0);
+    assert_eq!(intake.count("github.actions.workflow_run.total"), 4.0);
     let files = dir.path().join("var/lib/private/runhound");
-    assert_eq!(sent(&files.join("sent-workflows.json")), ["1", "2", "3"]);
+    assert_eq!(sent(&files.join("sent-workflows.json")), ["1", "2", "3", "4"]);
     for file in fs::read_dir(&files).unwrap().map(Result::unwrap) {
         let metadata = file.metadata().unwrap();
         assert!(metadata.uid() != 0 && metadata.mode() & 0o077 == 0, "{}: {metadata:?}", file.path().display());

@@ -31,8 +31,8 @@ fn floating(value: &Value) -> Value {
 
 /// Datadog's model knows every field and every word of the document, and makes nothing else of it.
 ///
-/// What a model does not know it keeps instead of failing: an unknown field among `additional_properties`, an unknown word or
-/// kind of object as `UnparsedObject`. That it did is private, at any depth, but it shows in the model's `Debug`.
+/// What a model does not know it keeps instead of failing: an unknown field among `additional_properties`, an unknown word
+/// or kind of object as `UnparsedObject`. That it did is private, at any depth, but it shows in the model's `Debug`.
 fn is_understood<T: DeserializeOwned + Serialize + Debug>(name: &str, document: &Value) {
     let model: T = serde_json::from_value(document.clone()).unwrap_or_else(|why| panic!("{name}: {why}"));
     let shown = format!("{model:?}");

@@ -40,5 +40,6 @@ fn every_panel_has_a_place_of_its_own_a_unit_and_the_chosen_data_source() {
         }
     }
     let sources = under(&dashboard, "datasource");
+    assert!(sources.len() > 10, "{sources:?}");
     assert!(sources.iter().all(|source| source["uid"] == "${datasource}"));
 }

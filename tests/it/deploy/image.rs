@@ -1,6 +1,6 @@
 //! The container's own command line, user and settings, in the image itself.
 
-use super::read;
+use super::{read, settings::of_compose};
 use crate::{
     github::workflow_run,
     harness::{SECRET, Starting, now, sent, signal},
@@ -20,6 +20,23 @@ fn words(dockerfile: &str, instruction: &str) -> Vec<String> {
     let line = dockerfile.lines().rev().find(|line| line.starts_with(instruction));
     let line = line.unwrap_or_else(|| panic!("no {instruction}: {dockerfile}"));
     serde_json::from_str(&line[line.find('[').unwrap()..]).unwrap()
+}
+
+/// The service in the container. It would go on if buildah were killed, as it is where a test fails.
+struct Inner(u32);
+
+impl Inner {
+    fn status(&self) -> Option<String> {
+        fs::read_to_string(format!("/proc/{}/status", self.0)).ok()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.status().is_some() {
+            signal(self.0, "KILL");
+        }
+    }
 }
 
 #[test]
@@ -47,16 +64,21 @@ fn the_containers_command_line_takes_a_signed_delivery_and_datadog_counts_it_onc
         command.args(["run", "--isolation=chroot", "--cap-drop=all"]);
         command.arg(format!("--volume={}:/var/lib/runhound", data.display()));
         command.arg(format!("--volume={}:/run/secrets:ro", secrets.display()));
-        // As deploy/production has them; on ports of their own, since the network is this machine's.
-        command.args(["--env=GITHUB_WEBHOOK_SECRET_FILE=/run/secrets/github-webhook-secret"]);
-        command.args(["--env=DD_API_KEY_FILE=/run/secrets/dd-api-key", "--env=RUNHOUND_LISTEN=127.0.0.1:0"]);
-        command.args(settings.iter().map(|setting| format!("--env={setting}")));
+        // As in production; on ports of their own, since the network is this machine's.
+        let production = ["container/compose.yaml", "production/compose.yaml"].into_iter().flat_map(of_compose);
+        let settings = production.chain(settings.iter().cloned()).chain(["RUNHOUND_LISTEN=127.0.0.1:0".to_owned()]);
+        command.args(settings.map(|setting| format!("--env={setting}")));
         command.args([container.as_str(), "--"]).args(words);
         command
     };
     let whole = [words(&dockerfile, "ENTRYPOINT"), words(&dockerfile, "CMD")].concat();
     let settings = [format!("DD_URL={}", intake.url()), "RUNHOUND_ADMIN_LISTEN=127.0.0.1:0".to_owned()];
     let service = Starting::of(&mut run(whole, &settings)).ready();
+    let lock = fs::read_to_string(data.join("lock")).unwrap();
+    let inner = Inner(lock.split(' ').find_map(|word| word.parse().ok()).unwrap());
+    let status = inner.status().unwrap();
+    let user = format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}\n");
+    assert!(status.contains(&user) && status.contains("CapEff:\t0000000000000000\n"), "{status}");
     let delivery = workflow_run(1).started_at(now() - 61).updated_at(now());
     assert_eq!(service.deliver(&delivery).status, 202);
     service.wait_for_pushes(1);
@@ -68,12 +90,7 @@ fn the_containers_command_line_takes_a_signed_delivery_and_datadog_counts_it_onc
     assert!(healthcheck.status().unwrap().success(), "healthy");
 
     // buildah kills what it runs when it is told to stop, so the service itself is told.
-    let lock = fs::read_to_string(data.join("lock")).unwrap();
-    let process = lock.split(' ').find_map(|word| word.parse().ok()).unwrap();
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let user = format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}\n");
-    assert!(status.contains(&user) && status.contains("CapEff:\t0000000000000000\n"), "{status}");
-    signal(process, "TERM");
+    signal(inner.0, "TERM");
     let (ended, log) = service.wait();
     assert!(ended.success(), "{log:#?}");
     assert_eq!(intake.count("github.actions.workflow_run.total"), 1.0);
