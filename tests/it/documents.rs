@@ -73,6 +73,8 @@ fn every_flag_and_variable_that_the_documents_name_exists() {
             .map(|command| format!("runhound {}", command.get_name()))
             .collect::<Vec<_>>();
         let lines = names.iter().flat_map(|command| text.split(command).skip(1).filter_map(|rest| rest.lines().next()));
+        // Another command may follow on the line.
+        let lines = lines.filter_map(|line| line.split(" && ").next());
         for flag in lines.flat_map(|line| line.split(['`', ' '])).filter(|word| word.starts_with("--")) {
             let flag = flag.split(['=', ',', '.', ';']).next().unwrap();
             assert!(flag == "--help" || flags.contains_key(flag), "{document}: {flag}");
