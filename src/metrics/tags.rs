@@ -130,24 +130,40 @@ pub fn tag(key: &str, value: Option<&str>) -> Option<String> {
 /// A whole tag in Datadog's form; `None` where nothing is left of it. Putting a formed tag in changes nothing.
 #[must_use]
 pub fn tag_form(text: &str) -> Option<String> {
-    let mut formed = String::with_capacity(text.len().min(TAG_MAX_CHARS * 4));
-    let mut chars = 0;
-    for char in text.chars().flat_map(char::to_lowercase) {
-        let kept = if is_letter(char) || is_digit(char) || "_-:./".contains(char) { char } else { '_' };
-        if formed.is_empty() && !is_letter(kept) {
-            continue;
-        }
-        if kept == '_' && formed.ends_with('_') {
-            continue;
-        }
-        if chars == TAG_MAX_CHARS {
+    let mut formed = Formed { text: String::with_capacity(text.len().min(TAG_MAX_CHARS * 4)), chars: 0 };
+    for char in text.chars() {
+        if formed.chars == TAG_MAX_CHARS {
             break;
         }
-        formed.push(kept);
-        chars += 1;
+        // One lower-case letter for nearly all, found without Unicode's tables.
+        if char.is_ascii() {
+            formed.push(char.to_ascii_lowercase())
+        } else {
+            char.to_lowercase().for_each(|char| formed.push(char))
+        }
     }
+    let mut formed = formed.text;
     formed.truncate(formed.trim_end_matches(['_', ':']).len());
     (!formed.is_empty()).then_some(formed)
+}
+
+/// A tag that is being put into its form.
+struct Formed {
+    text: String,
+    chars: usize,
+}
+
+impl Formed {
+    /// Takes a character in lower case, as far as it has a place.
+    fn push(&mut self, char: char) {
+        let kept =
+            if is_letter(char) || is_digit(char) || matches!(char, '_' | '-' | ':' | '.' | '/') { char } else { '_' };
+        let is_unwanted = (self.text.is_empty() && !is_letter(kept)) || (kept == '_' && self.text.ends_with('_'));
+        if !is_unwanted && self.chars < TAG_MAX_CHARS {
+            self.text.push(kept);
+            self.chars += 1;
+        }
+    }
 }
 
 // Looking a character up in Unicode's tables is slow, and nearly all of a tag is ASCII.
