@@ -10,7 +10,10 @@ use log::{
     kv::{self, Key, Value, VisitSource},
 };
 use serde::{Serializer, ser::SerializeMap};
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 /// Sets up the log for the process. `RUST_LOG` wins over `default_filter`.
 pub fn init(format: LogFormat, default_filter: &str) {
@@ -29,11 +32,8 @@ pub fn init(format: LogFormat, default_filter: &str) {
 fn text(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let (time, level) = (out.timestamp(), record.level());
     let style = out.default_level_style(level);
-    let message = record.args().to_string();
-    write!(out, "[{time} {style}{level:<5}{style:#} {}] {}", record.target(), escaped(&message))?;
-    for (key, value) in fields(record) {
-        write!(out, " {key}={}", quoted(&value))?;
-    }
+    write!(out, "[{time} {style}{level:<5}{style:#} {}] {}", record.target(), escaped(&message(record)))?;
+    each_field(record, |key, value| write!(out, " {key}={}", quoted(value)))?;
     writeln!(out)
 }
 
@@ -44,31 +44,31 @@ fn json_line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     line.serialize_entry("time", &jiff::Timestamp::now())?;
     line.serialize_entry("level", &record.level().as_str().to_lowercase())?;
     line.serialize_entry("target", record.target())?;
-    line.serialize_entry("message", &escaped(&record.args().to_string()))?;
-    for (key, value) in fields(record) {
-        line.serialize_entry(&key, &escaped(&value))?;
-    }
+    line.serialize_entry("message", &escaped(&message(record)))?;
+    each_field(record, |key, value| line.serialize_entry(key, &escaped(value)).map_err(io::Error::from))?;
     line.end()?;
     writeln!(out)
 }
 
-/// A value as it can stand between others.
-fn quoted(value: &str) -> String {
-    let value = escaped(value);
-    let is_plain = !value.is_empty() && !value.contains(|char: char| char.is_whitespace() || "\"=\\".contains(char));
-    if is_plain { value.into_owned() } else { format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")) }
+fn message<'a>(record: &Record<'a>) -> Cow<'a, str> {
+    record.args().as_str().map_or_else(|| record.args().to_string().into(), Cow::Borrowed)
 }
 
-fn fields(record: &Record<'_>) -> Vec<(String, String)> {
-    struct Fields(Vec<(String, String)>);
-    impl<'kvs> VisitSource<'kvs> for Fields {
+/// A value as it can stand between others.
+fn quoted(value: &str) -> Cow<'_, str> {
+    let value = escaped(value);
+    let is_plain = !value.is_empty() && !value.contains(|char: char| char.is_whitespace() || "\"=\\".contains(char));
+    if is_plain { value } else { format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")).into() }
+}
+
+/// Hands out the fields of an event, one after the other.
+fn each_field(record: &Record<'_>, write: impl FnMut(&str, &str) -> io::Result<()>) -> io::Result<()> {
+    struct Fields<W>(W);
+    impl<'kvs, W: FnMut(&str, &str) -> io::Result<()>> VisitSource<'kvs> for Fields<W> {
         fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-            self.0.push((key.to_string(), value.to_string()));
-            Ok(())
+            let text = value.to_borrowed_str().map_or_else(|| value.to_string().into(), Cow::Borrowed);
+            (self.0)(key.as_str(), &text).map_err(kv::Error::from)
         }
     }
-    let mut fields = Fields(Vec::new());
-    // Whatever cannot be read is left out: a log line is no reason to fail.
-    drop(record.key_values().visit(&mut fields));
-    fields.0
+    record.key_values().visit(&mut Fields(write)).map_err(io::Error::other)
 }

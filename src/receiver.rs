@@ -191,7 +191,7 @@ impl Receiver {
         let run = completed.key.to_string();
         let repository = completed.repository.to_string();
         let delivery = guid.unwrap_or("-");
-        log::info!(delivery, run:% = run, repository:% = repository; "{}", outcome.name());
+        log::info!(delivery, run = run.as_str(), repository = repository.as_str(); "{}", outcome.name());
         self.ledger.vitals().delivered(Delivered {
             outcome,
             guid: guid.map(str::to_owned),
@@ -255,10 +255,13 @@ impl Reception {
     }
 
     fn response(self) -> HttpResponse {
+        let outcome = self.outcome();
         match self {
-            Self::Recorded(Accepted::New, id) => HttpResponse::Accepted().json(json!({"status": "accepted", "id": id})),
-            Self::Recorded(Accepted::Duplicate, id) => {
-                HttpResponse::Ok().json(json!({"status": "duplicate", "id": id}))
+            Self::Recorded(accepted, id) => {
+                let status = if accepted == Accepted::New { StatusCode::ACCEPTED } else { StatusCode::OK };
+                // A key has nothing that JSON would have to escape.
+                let body = format!(r#"{{"status":"{}","id":"{id}"}}"#, outcome.name());
+                HttpResponse::build(status).content_type("application/json").body(body)
             }
             Self::Ignored(reason) => HttpResponse::Ok().json(json!({"status": "ignored", "reason": reason})),
         }

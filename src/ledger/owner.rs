@@ -17,13 +17,13 @@ use super::{
     weight::Weight,
 };
 use crate::{
-    event::RunKey,
+    event::{Attempt, RunKey},
     explain::explain,
     metrics::{Run, SeriesCount},
     vitals::Vitals,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     sync::{Arc, mpsc},
     time::Instant,
@@ -64,9 +64,8 @@ struct Group {
     lines: Vec<u8>,
     records: Vec<Record>,
     waiting: Vec<Waiting>,
-    /// The runs in it, by key and by ID: not on disk yet, but seen.
-    keys: HashSet<RunKey>,
-    attempts: HashMap<u64, usize>,
+    /// The runs in it: not on disk yet, but seen. Where re-runs are dropped, the first attempt stands for every one.
+    seen: HashSet<RunKey>,
     /// The second at which the first of them came, by the local clock.
     came_at: Option<i64>,
     /// Whether it changes the batch or what is in it; such a group is written before the next change.
@@ -226,24 +225,22 @@ impl Owner {
     }
 
     fn accept(&mut self, run: Arc<Run>, line: Vec<u8>, now: i64, reply: Reply<Accepted>, group: &mut Group) {
-        let key = run.key;
-        let (on_disk, on_its_way) = match self.reruns {
-            Reruns::Push => (self.state.is_pending(key) || self.cache.contains_key(key), group.keys.contains(&key)),
+        let (key, is_on_disk) = match self.reruns {
+            Reruns::Push => (run.key, self.state.is_pending(run.key) || self.cache.contains_key(run.key)),
             Reruns::Drop => (
-                self.state.is_any_attempt_pending(key) || self.cache.contains_any_attempt(key),
-                group.attempts.contains_key(&key.id.0),
+                RunKey { attempt: Attempt::FIRST, ..run.key },
+                self.state.is_any_attempt_pending(run.key) || self.cache.contains_any_attempt(run.key),
             ),
         };
-        if on_disk {
+        if is_on_disk {
             answer(reply, Ok(Accepted::Duplicate));
-        } else if on_its_way {
+        } else if group.seen.contains(&key) {
             group.waiting.push(Waiting::Accept(reply, Accepted::Duplicate));
         } else if let Err(error) = self.find_room(line.len(), group) {
             answer(reply, Err(error));
         } else {
-            group.keys.insert(key);
+            group.seen.insert(key);
             group.came_at.get_or_insert(now);
-            *group.attempts.entry(key.id.0).or_default() += 1;
             let (run, line) = self.series.bound(run, line, now);
             group.add(Record::Accept(run), &line, Waiting::Accept(reply, Accepted::New));
         }
@@ -288,7 +285,7 @@ impl Owner {
         if let Err(error) = &written {
             log::error!("{error}");
         } else {
-            self.vitals.synced(group.keys.len(), begun.elapsed());
+            self.vitals.synced(group.seen.len(), begun.elapsed());
             self.weight.add(&group.weight);
             self.is_last_batch_bare |= group.records.iter().any(|record| matches!(record, Record::Seal { .. }));
             if let Some(now) = group.came_at {
@@ -296,7 +293,7 @@ impl Owner {
                 self.arrivals.note(place, now, self.state.oldest_waiting_place());
             }
             recover::apply(&mut self.state, group.records);
-            if !group.keys.is_empty() {
+            if !group.seen.is_empty() {
                 self.news.notify_one();
             }
         }

@@ -142,16 +142,22 @@ impl SeriesGuard {
     pub fn bound(&mut self, run: &Run, now: i64) -> Bounded {
         let is_timed = run.duration_ms.is_some();
         let mut bounded = Bounded { tag_set: Arc::clone(&run.tag_set), capped: None };
-        if !self.known.contains_key(&run.tag_set) {
+        let mut before = self.known.get(&run.tag_set).copied();
+        if before.is_none() {
             bounded.tag_set = self.with_others(&run.tag_set);
-            let is_over = self.count + Metric::series(is_timed) > self.max;
-            if is_over && !self.known.contains_key(&bounded.tag_set) {
+            before = self.known.get(&bounded.tag_set).copied();
+            if before.is_none() && self.count + Metric::series(is_timed) > self.max {
                 bounded.capped = self.cap(&bounded.tag_set);
                 bounded.tag_set = self.with_others(&bounded.tag_set);
+                before = self.known.get(&bounded.tag_set).copied();
             }
         }
-        let before = self.known.get(&bounded.tag_set).and_then(|seen| seen.timed);
-        self.note(&bounded.tag_set, Seen { any: now, timed: if is_timed { Some(now) } else { before } });
+        let timed = if is_timed { Some(now) } else { before.and_then(|seen| seen.timed) };
+        let seen = Seen { any: now, timed };
+        // Of nearly all runs the series are known, and were seen in this second.
+        if before != Some(seen) {
+            self.note(&bounded.tag_set, seen);
+        }
         bounded
     }
 

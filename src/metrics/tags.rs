@@ -122,24 +122,29 @@ impl Tagging {
 /// `key:value` in Datadog's form; `None` where there is no value, or none is left of it.
 #[must_use]
 pub fn tag(key: &str, value: Option<&str>) -> Option<String> {
-    let value = value?;
-    let formed = tag_form(&format!("{key}:{value}"))?;
+    let formed = formed([key, ":", value?])?;
     (formed.len() > key.len() + 1).then_some(formed)
 }
 
 /// A whole tag in Datadog's form; `None` where nothing is left of it. Putting a formed tag in changes nothing.
 #[must_use]
 pub fn tag_form(text: &str) -> Option<String> {
-    let mut formed = Formed { text: String::with_capacity(text.len().min(TAG_MAX_CHARS * 4)), chars: 0 };
-    for char in text.chars() {
+    formed([text])
+}
+
+/// The texts as one, in Datadog's form.
+fn formed<const N: usize>(texts: [&str; N]) -> Option<String> {
+    let len: usize = texts.iter().map(|text| text.len()).sum();
+    let mut formed = Formed { text: String::with_capacity(len.min(TAG_MAX_CHARS * 4)), chars: 0 };
+    for char in texts.into_iter().flat_map(str::chars) {
         if formed.chars == TAG_MAX_CHARS {
             break;
         }
-        // One lower-case letter for nearly all, found without Unicode's tables.
+        // Nearly all are of ASCII: one letter in lower case, found without Unicode's tables.
         if char.is_ascii() {
-            formed.push(char.to_ascii_lowercase())
+            formed.push(char.to_ascii_lowercase());
         } else {
-            char.to_lowercase().for_each(|char| formed.push(char))
+            char.to_lowercase().for_each(|char| formed.push(char));
         }
     }
     let mut formed = formed.text;
