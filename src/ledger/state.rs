@@ -69,9 +69,13 @@ impl Choice {
 }
 
 /// A slot of a batch that is being planned.
-#[derive(Debug, Default)]
-struct Planned {
+#[derive(Debug)]
+struct Planned<'s> {
+    tag_set: &'s Arc<TagSet>,
+    second: i64,
     totals: Totals,
+    /// What its points take in the payload.
+    bytes: usize,
     keys: Vec<RunKey>,
 }
 
@@ -281,38 +285,52 @@ impl State {
     /// whichever is later. An end too long ago or in the future counts as now. A second after now is not
     /// used: the run waits for it.
     pub(super) fn plan(&self, now: i64, limit: usize, choice: &Choice) -> Option<Vec<SealedSlot>> {
-        let mut slots: BTreeMap<(&Arc<TagSet>, i64), Planned> = BTreeMap::new();
-        let mut tag_sets: HashSet<&Arc<TagSet>> = HashSet::new();
+        // Runs of one tag set share one copy of it, so its place in memory tells it from others. By its text, which is long, it
+        // is looked up once.
+        let mut unused: HashMap<*const TagSet, i64> = HashMap::new();
+        let mut places: HashMap<(*const TagSet, i64), usize> = HashMap::new();
+        let mut slots: Vec<Planned> = Vec::new();
         let mut bytes = 0;
         for run in self.waiting.values().filter(|run| choice.takes(run.key)) {
-            let Some(second) = self.second(run, now) else {
+            let at = Arc::as_ptr(&run.tag_set);
+            let known = unused.get(&at).copied();
+            let first = known.unwrap_or_else(|| self.last.get(&run.tag_set).map_or(i64::MIN, |last| last + 1));
+            let Some(second) = self.second(run, first, now) else {
                 continue;
             };
-            let before = slots.get(&(&run.tag_set, second)).map(|planned| planned.totals);
-            let mut totals = before.unwrap_or_default();
+            let place = places.get(&(at, second)).copied();
+            let before = place.and_then(|place| slots.get(place)).map(|slot| (slot.totals, slot.bytes));
+            let (mut totals, bytes_before) = before.unwrap_or_default();
             totals.add(run);
-            let mut more = totals.points_bytes(second) + bytes;
-            more -= before.map_or(0, |totals| totals.points_bytes(second));
-            if !tag_sets.contains(&run.tag_set) {
-                more += metrics::entries_bytes(&run.tag_set);
-            }
+            let slot_bytes = totals.points_bytes(second);
+            let entries = if known.is_none() { metrics::entries_bytes(&run.tag_set) } else { 0 };
+            let more = bytes + slot_bytes + entries - bytes_before;
             if more > limit && !slots.is_empty() {
                 break;
             }
             bytes = more;
-            tag_sets.insert(&run.tag_set);
-            let slot = slots.entry((&run.tag_set, second)).or_default();
-            slot.totals = totals;
-            slot.keys.push(run.key);
+            unused.insert(at, first);
+            match place.and_then(|place| slots.get_mut(place)) {
+                Some(slot) => {
+                    (slot.totals, slot.bytes) = (totals, slot_bytes);
+                    slot.keys.push(run.key);
+                }
+                None => {
+                    places.insert((at, second), slots.len());
+                    let keys = vec![run.key];
+                    slots.push(Planned { tag_set: &run.tag_set, second, totals, bytes: slot_bytes, keys });
+                }
+            }
         }
-        let slots = slots.into_iter().map(|((_, second), planned)| SealedSlot { second, keys: planned.keys });
+        slots.sort_unstable_by(|a, b| (a.tag_set, a.second).cmp(&(b.tag_set, b.second)));
+        let slots = slots.into_iter().map(|planned| SealedSlot { second: planned.second, keys: planned.keys });
         Some(slots.collect()).filter(|slots: &Vec<SealedSlot>| !slots.is_empty())
     }
 
-    fn second(&self, run: &Run, now: i64) -> Option<i64> {
+    /// The second of a run whose tag set has none before `unused` left.
+    fn second(&self, run: &Run, unused: i64, now: i64) -> Option<i64> {
         let is_current = (now - END_MAX_AGE_S..=now).contains(&run.end);
         let end = if is_current { run.end } else { now };
-        let unused = self.last.get(&run.tag_set).map_or(i64::MIN, |last| last + 1);
         // A birth after now means that the clock was ahead then, and says nothing.
         let second = end.max(unused).max(self.birth.min(now));
         (second <= now).then_some(second)
