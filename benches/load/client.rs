@@ -15,6 +15,10 @@ use tokio::sync::{
     mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
+/// In so long a server that is at rest has accepted all connections. Node takes one each time around its loop, and would
+/// otherwise leave the last ones waiting for a second while it is busy with the first.
+const ACCEPTED: Duration = Duration::from_millis(200);
+
 /// When deliveries are due.
 #[derive(Clone, Copy)]
 pub(crate) enum Pace {
@@ -43,6 +47,7 @@ pub(crate) async fn load(
         stream.set_nodelay(true)?;
         streams.push((stream, Rc::clone(orders)));
     }
+    rt::time::sleep(ACCEPTED).await;
     let start = Instant::now();
     let times = match pace {
         Pace::Closed => Times::Until(start + length),

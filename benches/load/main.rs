@@ -25,7 +25,8 @@
 //!
 //! Hence a second table, at half load: on 64 connections, with deliveries that are due at fixed times, half as many a
 //! second as the durable limit took. Latency counts from when a delivery was due, so that a stall shows in all that it
-//! holds up. It stands beside the time that one hash and one sync take by themselves, measured between its rounds.
+//! holds up. It stands beside the time that one hash and one sync take by themselves, measured between its rounds; what
+//! the limit takes longer than those is the client, its clock (some 0.05 ms late) and HTTP.
 //!
 //! At the end each server is killed without warning, and what its files hold must be just what it has answered 202 for.
 //! Any other answer, and any difference there, makes the benchmark fail.
