@@ -15,8 +15,8 @@ use tokio::sync::{
     mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
-/// In so long a server that is at rest has accepted all connections. Node takes one each time around its loop, and would
-/// otherwise leave the last ones waiting for a second while it is busy with the first.
+/// In so long a server that is at rest has accepted all connections. Node takes one each time around its loop, and
+/// would otherwise leave the last ones waiting for a second while it is busy with the first.
 const ACCEPTED: Duration = Duration::from_millis(200);
 
 /// When deliveries are due.

@@ -76,7 +76,8 @@ impl Contender {
         matches!(self, Self::Limit | Self::Live | Self::Beside(_))
     }
 
-    /// What serves from `files`, a folder named `cache` that is not there yet; and its address, where its log does not tell.
+    /// What serves from `files`, a folder named `cache` that is not there yet; and its address, where its log does not
+    /// tell.
     pub(crate) fn command(&self, files: &Path, intake: SocketAddr) -> Result<(Command, Option<SocketAddr>)> {
         let built = Path::new(env!("CARGO_BIN_EXE_runhound"));
         let command = match self {
@@ -154,7 +155,8 @@ fn write_known(path: &Path, ids: usize) -> Result<()> {
     Ok(())
 }
 
-/// webhook with one hook, whose command appends the run's ID and syncs it; its output is the answer, so that it comes last.
+/// webhook with one hook, whose command appends the run's ID and syncs it; its output is the answer, so that it comes
+/// last.
 fn webhook(files: &Path) -> Result<(Command, SocketAddr)> {
     tools::find("webhook")?;
     fs::create_dir(files)?;

@@ -1,27 +1,30 @@
-//! The load benchmark: how many deliveries a second are accepted, each of them signed, distinct, 20 KB long, and on disk
-//! before its answer; how near that comes to what this machine allows at all, and what others make of the same machine.
+//! The load benchmark: how many deliveries a second are accepted, each of them signed, distinct, 20 KB long, and on
+//! disk before its answer; how near that comes to what this machine allows at all, and what others make of the same
+//! machine.
 //!
-//! Contenders, each a process of its own, are loaded in turn over loopback, round by round, in a rotating order, for each
-//! number of connections anew:
+//! Contenders, each a process of its own, are loaded in turn over loopback, round by round, in a rotating order, for
+//! each number of connections anew:
 //!
-//! - `durable limit`: actix-web with as many workers, which reads the body, verifies the signature, reads two fields, and
-//!   has one thread append a line as long as ours and sync it together with those of whoever waits at the same moment.
-//!   It drops no duplicate, keeps no state, logs and pushes nothing.
+//! - `durable limit`: actix-web with as many workers, which reads the body, verifies the signature, reads two fields,
+//!   and has one thread append a line as long as ours and sync it together with those of whoever waits at the same
+//!   moment. It drops no duplicate, keeps no state, logs and pushes nothing.
 //! - `runhound live`: the real binary, pushing all the while to an intake in this process that takes everything.
 //! - `runhound dry run`: the same with `--dry-run`, which writes its payloads to a file.
 //! - `the plan on Node`: `plan/server.mjs`, the program of the original plan. It does less: it syncs nothing, so its
 //!   answers survive a kill but no power failure, and two deliveries of one run at the same moment count twice. It has
-//!   pushed before it answers, and reads and writes its whole file for each delivery, so it slows down from round to round.
-//! - `webhook`: the program of Debian's package of that name, which verifies the signature and runs a shell that appends
-//!   the run's ID and syncs it. It does less: it drops no duplicate, and pushes nothing.
+//!   pushed before it answers, and reads and writes its whole file for each delivery, so it slows down from round to
+//!   round.
+//! - `webhook`: the program of Debian's package of that name, which verifies the signature and runs a shell that
+//!   appends the run's ID and syncs it. It does less: it drops no duplicate, and pushes nothing.
 //! - `beside live` and `live, … known`: see the variables below.
 //!
 //! How to read a table: all columns but the peak are medians over the rounds. `of limit` is the median of each round's
-//! own ratio, and says more than the rate: the disk, and whatever else the machine does, touch all alike. The rates hold
-//! for a machine that also carries the client and the intake. CPU time, a delivery, is the server's own and that of what it
-//! starts, user and system, until it has come to rest after a round, so the pushes are in it. The peak is of its own
-//! memory alone. Latency is as the client sees it: with a fixed number of connections it is little else than that number
-//! divided by the rate. The warm-up also tells how many deliveries a round needs: they are signed before it begins.
+//! own ratio, and says more than the rate: the disk, and whatever else the machine does, touch all alike. The rates
+//! hold for a machine that also carries the client and the intake. CPU time, a delivery, is the server's own and that
+//! of what it starts, user and system, until it has come to rest after a round, so the pushes are in it. The peak is of
+//! its own memory alone. Latency is as the client sees it: with a fixed number of connections it is little else than
+//! that number divided by the rate. The warm-up also tells how many deliveries a round needs: they are signed before it
+//! begins.
 //!
 //! Hence a second table, at half load: on 64 connections, with deliveries that are due at fixed times, half as many a
 //! second as the durable limit took. Latency counts from when a delivery was due, so that a stall shows in all that it
@@ -33,10 +36,11 @@
 //!
 //! Variables: `RUNHOUND_BENCH_ROUNDS` (3), `RUNHOUND_BENCH_SECONDS` (2, a round), `RUNHOUND_BENCH_CONNECTIONS`
 //! (`1,16,64,256`), `RUNHOUND_BENCH_DIR` (a directory on the disk to measure; else below cargo's target directory).
-//! `RUNHOUND_BENCH_ONLY` chooses among `limit,live,dry,beside,known,plan,webhook`. `RUNHOUND_BENCH_BESIDE` is the path of
-//! another build of runhound, to be measured live beside this one; `RUNHOUND_BENCH_KNOWN` starts one more on a cache that
-//! holds so many IDs already. `RUST_LOG` reaches runhound, whose log goes to a file; without it it logs as in service, a
-//! line for each delivery. The line that it starts with must stay: `warn,runhound::serve=info` tells what the others cost.
+//! `RUNHOUND_BENCH_ONLY` chooses among `limit,live,dry,beside,known,plan,webhook`. `RUNHOUND_BENCH_BESIDE` is the path
+//! of another build of runhound, to be measured live beside this one; `RUNHOUND_BENCH_KNOWN` starts one more on a cache
+//! that holds so many IDs already. `RUST_LOG` reaches runhound, whose log goes to a file; without it it logs as in
+//! service, a line for each delivery. The line that it starts with must stay: `warn,runhound::serve=info` tells what
+//! the others cost.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a report, and a start line to be read by its parent")]
 #![allow(clippy::indexing_slicing, reason = "a panic is a failed benchmark")]

@@ -18,8 +18,8 @@ use std::{
 const FIXTURE: &str = include_str!("../../fixtures/01-success.json");
 const WORKFLOWS: [&str; 8] = ["CI", "Release", "Nightly", "Docs", "Lint", "Audit", "Deploy", "Stale issues"];
 
-/// The deliveries of one workflow. A number of them is signed ahead, so that signing takes nothing from what is measured;
-/// those beyond it are signed as they go.
+/// The deliveries of one workflow. A number of them is signed ahead, so that signing takes nothing from what is
+/// measured; those beyond it are signed as they go.
 pub(crate) struct Orders {
     request: Vec<u8>,
     id_at: usize,
@@ -37,7 +37,8 @@ struct Signed {
 pub(crate) type Shared = Rc<RefCell<Orders>>;
 
 impl Orders {
-    /// Those of several workflows, one for each connection where there are so many, with about so many signed ahead in all.
+    /// Those of several workflows, one for each connection where there are so many, with about so many signed ahead in
+    /// all.
     pub(crate) fn of_workflows(connections: usize, ids: &Rc<Cell<u64>>, ahead: usize) -> Result<Vec<Shared>> {
         let end = jiff::Timestamp::now();
         let workflows = &WORKFLOWS[..WORKFLOWS.len().min(connections)];

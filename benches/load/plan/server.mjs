@@ -1,6 +1,6 @@
-// The program of the original plan, as a careful engineer would have built it: the plan's two classes as they stand there,
-// and a webhook route in front of them. It reads and writes its whole file synchronously, once for each delivery, because
-// the plan's class does; it does not sync it. Everything it logs goes to standard output.
+// The program of the original plan, as a careful engineer would have built it: the plan's two classes as they stand
+// there, and a webhook route in front of them. It reads and writes its whole file synchronously, once for each
+// delivery, because the plan's class does; it does not sync it. Everything it logs goes to standard output.
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import http from "node:http";
