@@ -11,9 +11,9 @@
 //! - `runhound live`: the real binary, pushing all the while to an intake in this process that takes everything.
 //! - `runhound dry run`: the same with `--dry-run`, which writes its payloads to a file.
 //! - `the plan on Node`: `plan/server.mjs`, the program of the original plan. It does less: it syncs nothing, so its
-//!   answers survive a kill but no power failure, and two deliveries of one run at the same moment count twice. It has
-//!   pushed before it answers, and reads and writes its whole file for each delivery, so it slows down from round to
-//!   round.
+//!   answers survive a kill but no power failure, and two deliveries of one run at the same moment are both pushed. It
+//!   has pushed before it answers, and reads and writes its whole file for each delivery, so it slows down from round
+//!   to round.
 //! - `webhook`: the program of Debian's package of that name, which verifies the signature and runs a shell that
 //!   appends the run's ID and syncs it. It does less: it drops no duplicate, and pushes nothing.
 //! - `beside live` and `live, … known`: see the variables below.
@@ -29,7 +29,7 @@
 //! Hence a second table, at half load: on 64 connections, with deliveries that are due at fixed times, half as many a
 //! second as the durable limit took. Latency counts from when a delivery was due, so that a stall shows in all that it
 //! holds up. It stands beside the time that one hash and one sync take by themselves, measured between its rounds; what
-//! the limit takes longer than those is the client, its clock (some 0.05 ms late) and HTTP.
+//! the limit takes longer than those is HTTP, the client, and its timer, which Linux lets be 0.05 ms late.
 //!
 //! At the end each server is killed without warning, and what its files hold must be just what it has answered 202 for.
 //! Any other answer, and any difference there, makes the benchmark fail.
