@@ -34,7 +34,7 @@ replay:
 deploy:
     PATH="$(.ci/tools):$PATH" deploy/check
 
-# The load benchmark
+# The load benchmark, beside the durable limit, the original plan (where npm is) and webhook (where it is): 6 minutes
 bench:
     cargo bench --locked --bench load
 
