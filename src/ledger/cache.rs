@@ -31,6 +31,9 @@ use std::{
 /// Where the plan's class keeps its files, below the working directory.
 const DEFAULT_DIR: &str = "cache";
 
+/// As long as the line of an ID of eleven digits is in our layout, with its comma, quotes and indentation.
+const ID_LINE_USUAL_BYTES: usize = 19;
+
 /// As long as the line of an ID usually is, at the most.
 const ID_LINE_BYTES: u64 = 48;
 
@@ -167,6 +170,8 @@ impl WorkflowCache {
         let stamp = file.stamp().map_err(|source| self.io(source))?;
         let bytes = disk::read_prefix(file.as_ref(), stamp.len).map_err(|source| self.io(source))?;
         let mut keys = KeySet::default();
+        // All at once: while a table grows, two of them are in memory.
+        keys.reserve(bytes.len() / ID_LINE_USUAL_BYTES);
         let take = |id: &str| {
             keys.insert(id);
         };

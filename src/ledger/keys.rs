@@ -13,6 +13,11 @@ pub(super) struct KeySet {
 }
 
 impl KeySet {
+    /// Makes room for so many numeric IDs, of which nearly all are first attempts.
+    pub(super) fn reserve(&mut self, ids: usize) {
+        self.first_attempts.reserve(ids);
+    }
+
     /// Adds a key; false if it was there.
     pub(super) fn insert(&mut self, text: &str) -> bool {
         match text.parse() {

@@ -81,6 +81,16 @@ impl Group {
         self.waiting.push(waiting);
     }
 
+    /// Makes room for the next one, and keeps the memory for it.
+    fn clear(&mut self) {
+        let Self { lines, records, waiting, seen, came_at, changes_batch, weight } = self;
+        lines.clear();
+        records.clear();
+        waiting.clear();
+        seen.clear();
+        (*came_at, *changes_batch, *weight) = (None, false, Weight::default());
+    }
+
     fn change(&mut self, record: Record, waiting: Waiting) {
         let line = record.line();
         self.add(record, &line, waiting);
@@ -115,6 +125,8 @@ pub(crate) struct Owner {
     lost: Option<String>,
     arrivals: Arrivals,
     vitals: Arc<Vitals>,
+    /// Empty between two turns.
+    group: Group,
     /// When a journal was last made anew for somebody who asked, in vain, and why.
     unready: Option<(Instant, Unavailable)>,
 }
@@ -147,6 +159,7 @@ impl Owner {
             lost: None,
             arrivals: Arrivals::default(),
             vitals,
+            group: Group::default(),
             unready: None,
         };
         if must_rewrite {
@@ -184,7 +197,7 @@ impl Owner {
 
     /// Takes what waits at this moment, in one group, and answers.
     pub(crate) fn turn(&mut self, first: Command, inbox: &mpsc::Receiver<Command>) {
-        let mut group = Group::default();
+        let mut group = std::mem::take(&mut self.group);
         self.take(first, &mut group);
         while group.lines.len() < GROUP_MAX_BYTES && !group.changes_batch {
             match inbox.try_recv() {
@@ -192,7 +205,9 @@ impl Owner {
                 Err(_) => break,
             }
         }
-        self.commit(group);
+        self.commit(&mut group);
+        group.clear();
+        self.group = group;
         self.compact_if_due();
     }
 
@@ -276,7 +291,7 @@ impl Owner {
     }
 
     /// Writes and syncs the group, and only then lets it count and answers.
-    fn commit(&mut self, group: Group) {
+    fn commit(&mut self, group: &mut Group) {
         if group.records.is_empty() {
             return;
         }
@@ -292,12 +307,12 @@ impl Owner {
                 let place = self.state.next_place();
                 self.arrivals.note(place, now, self.state.oldest_waiting_place());
             }
-            recover::apply(&mut self.state, group.records);
+            recover::apply(&mut self.state, group.records.drain(..));
             if !group.seen.is_empty() {
                 self.news.notify_one();
             }
         }
-        for waiting in group.waiting {
+        for waiting in group.waiting.drain(..) {
             match waiting {
                 Waiting::Accept(reply, accepted) => answer(reply, written.clone().map(|()| accepted)),
                 Waiting::Change(reply) => answer(reply, written.clone()),

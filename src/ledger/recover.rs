@@ -149,7 +149,7 @@ fn settled(state: &State) -> impl Iterator<Item = RunKey> {
 }
 
 /// Applies and forgets: the journal's own record of a batch serves only this module.
-pub(super) fn apply(state: &mut State, records: Vec<Record>) {
+pub(super) fn apply(state: &mut State, records: impl IntoIterator<Item = Record>) {
     for record in records {
         if let Err(error) = state.apply(record) {
             unreachable!("the records were made from this state: {error}");
