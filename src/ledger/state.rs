@@ -310,16 +310,13 @@ impl State {
             }
             bytes = more;
             unused.insert(at, first);
-            match place.and_then(|place| slots.get_mut(place)) {
-                Some(slot) => {
-                    (slot.totals, slot.bytes) = (totals, slot_bytes);
-                    slot.keys.push(run.key);
-                }
-                None => {
-                    places.insert((at, second), slots.len());
-                    let keys = vec![run.key];
-                    slots.push(Planned { tag_set: &run.tag_set, second, totals, bytes: slot_bytes, keys });
-                }
+            if let Some(slot) = place.and_then(|place| slots.get_mut(place)) {
+                (slot.totals, slot.bytes) = (totals, slot_bytes);
+                slot.keys.push(run.key);
+            } else {
+                places.insert((at, second), slots.len());
+                let keys = vec![run.key];
+                slots.push(Planned { tag_set: &run.tag_set, second, totals, bytes: slot_bytes, keys });
             }
         }
         slots.sort_unstable_by(|a, b| (a.tag_set, a.second).cmp(&(b.tag_set, b.second)));

@@ -161,6 +161,6 @@ fn the_units_hold_deliveries_over_a_crash_and_a_restart_and_datadog_counts_each_
     assert_eq!(sent(&files.join("sent-workflows.json")), ["1", "2", "3", "4"]);
     for file in fs::read_dir(&files).unwrap().map(Result::unwrap) {
         let metadata = file.metadata().unwrap();
-        assert!(metadata.uid() != 0 && metadata.mode() & 0o077 == 0, "{}: {metadata:?}", file.path().display());
+        assert!(metadata.uid() != 0 && metadata.mode() % 0o100 == 0, "{}: {metadata:?}", file.path().display());
     }
 }
