@@ -46,10 +46,9 @@ bench-backlog:
 bench-micro FILTER="":
     cargo bench --locked --bench micro -- {{ quote(FILTER) }}
 
-# Start, memory, bytes written and idling with 0, 1 million and 10 million IDs known, and a backlog of a million runs, beside the goals
+# Start, memory, bytes written and idling by the number of IDs known, and a million runs pending at a start, beside the goals
 bench-scale:
     cargo bench --locked --bench scale
-    RUNHOUND_BENCH_RUNS=1000000 cargo bench --locked --bench backlog
 
 # The pictures of the status page in the documents, by the browser that tests it; the page is set in Roboto where there is one
 pictures:

@@ -12,6 +12,7 @@ mod common;
 
 use actix_web::rt::System;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use common::{FIRST_ID, TAG_SETS};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use futures_util::future::join_all;
 use globset::GlobSet;
@@ -32,8 +33,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-const FIRST_ID: u64 = 20_000_000_000;
-const TAG_SETS: u64 = 400;
 const OUTAGE_S: u64 = 20 * 60;
 
 fn main() -> Result<()> {
@@ -114,25 +113,6 @@ fn events(criterion: &mut Criterion) -> Result<()> {
     Ok(())
 }
 
-fn tag_set(number: u64) -> TagSet {
-    let tags = [
-        "branch:main".to_owned(),
-        "conclusion:success".to_owned(),
-        "default_branch:true".to_owned(),
-        "event:push".to_owned(),
-        "repository_owner:acme-rockets".to_owned(),
-        format!("repository_name:service-{}", number / 4),
-        "sender_type:user".to_owned(),
-        format!("workflow_name:workflow-{}", number % 4),
-    ];
-    TagSet { prefix: DEFAULT_PREFIX.to_owned(), tags: tags.into() }
-}
-
-fn run(number: u64, end: i64, tag_set: Arc<TagSet>) -> Result<Run> {
-    let key = (FIRST_ID + number).to_string().parse()?;
-    Ok(Run { key, end, duration_ms: Some(61_000 + number % 1_000), tag_set })
-}
-
 /// Runs handed in at one moment: the first of them has a sync to itself, the others meanwhile wait and share the next.
 fn ledger(criterion: &mut Criterion) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -145,7 +125,7 @@ fn ledger(criterion: &mut Criterion) -> Result<()> {
         let mut numbers = 0..;
         let mut runs = || -> Result<Vec<Run>> {
             let numbers = numbers.by_ref().take(size);
-            numbers.map(|number| run(number, now, Arc::new(tag_set(number % TAG_SETS)))).collect()
+            numbers.map(|number| common::run(number, now, Arc::new(common::tag_set(number)))).collect()
         };
         let accept = |runs: Result<Vec<Run>>| {
             let asked = runs?.into_iter().map(|run| ledger.accept(run, now));
@@ -172,7 +152,7 @@ fn cache(criterion: &mut Criterion) -> Result<()> {
         let mut cache = WorkflowCache::new(&path)?;
         // Every other one is there, and none is near the one before it.
         let asked: Vec<String> =
-            (0..1_024).map(|number| (FIRST_ID + number * 7_919_999 % (2 * ids).max(1)).to_string()).collect();
+            (0..1 << 20).map(|number| (FIRST_ID + number * 7_919_999 % (2 * ids).max(1)).to_string()).collect();
         let mut asked = asked.iter().cycle();
         criterion.bench_function(&format!("cache, look-up/{ids} IDs"), |bencher| {
             bencher.iter(|| cache.has_been_sent(black_box(asked.next().map_or("", String::as_str))));
@@ -192,12 +172,12 @@ fn cache(criterion: &mut Criterion) -> Result<()> {
 /// Slots of so many runs as an outage leaves them, those of one tag set together. A batch of the service ends at 500 kB,
 /// which 10,000 runs pass.
 fn slots(runs: u64, now: u64) -> Result<Vec<Slot>> {
-    let tag_sets: Vec<Arc<TagSet>> = (0..TAG_SETS).map(|number| Arc::new(tag_set(number))).collect();
+    let tag_sets: Vec<Arc<TagSet>> = (0..TAG_SETS).map(|number| Arc::new(common::tag_set(number))).collect();
     let mut slots: BTreeMap<(Arc<TagSet>, i64), Vec<Arc<Run>>> = BTreeMap::new();
     for number in 0..runs {
         let tag_set = &tag_sets[usize::try_from(number % TAG_SETS)?];
         let second = i64::try_from(now - OUTAGE_S + number * OUTAGE_S / runs)?;
-        let run = Arc::new(run(number, second, Arc::clone(tag_set))?);
+        let run = Arc::new(common::run(number, second, Arc::clone(tag_set))?);
         slots.entry((Arc::clone(tag_set), second)).or_default().push(run);
     }
     Ok(slots.into_iter().map(|((_, second), runs)| Slot { second, runs }).collect())

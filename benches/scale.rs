@@ -2,7 +2,8 @@
 //!
 //! For 0, 1 million and 10 million IDs in `sent-workflows.json` the real program is started, live, with an intake on
 //! loopback; the file was just written, so it is read from the page cache. Then one run is delivered, pushed and marked.
-//! How a large backlog drains is measured by `benches/backlog.rs`.
+//! At last it is started with a million runs that another process has accepted, and drains them. `benches/backlog.rs` tells
+//! what it takes where the process that has accepted them still runs.
 //!
 //! How to read it:
 //!
@@ -13,17 +14,19 @@
 //!   apart by how much the files have grown. `write_bytes` counts the same files in whole pages.
 //! - Processor time at rest is the sum over all threads of `/proc/PID/task/*/schedstat`, in nanoseconds.
 //!
-//! Variables: `RUNHOUND_BENCH_IDS` (0,1000000,10000000), `RUNHOUND_BENCH_SECONDS` (30, at rest), `RUNHOUND_BENCH_DIR` (a
-//! directory on the disk to measure; else below cargo's target directory).
+//! Variables: `RUNHOUND_BENCH_IDS` (0,1000000,10000000), `RUNHOUND_BENCH_SECONDS` (30, at rest), `RUNHOUND_BENCH_RUNS`
+//! (1000000), `RUNHOUND_BENCH_DIR` (a directory on the disk to measure; else below cargo's target directory).
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a report, of small numbers")]
 #![allow(clippy::indexing_slicing, reason = "a panic is a failed benchmark")]
 
 mod common;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use common::FIRST_ID;
+use futures_util::future::join_all;
 use runhound::{
-    ledger::{Files, Mode},
+    ledger::{Accepted, Files, Ledger, Mode, Opened, Options, Reruns},
     signature::Secret,
 };
 use std::{
@@ -32,16 +35,18 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runhound");
 const SECRET: &str = "the benchmark's own secret";
-const FIRST_ID: u64 = 20_000_000_000;
 const STARTS: usize = 3;
 const REST: Duration = Duration::from_secs(2);
+const OUTAGE_S: u64 = 20 * 60;
+/// So many runs are handed to the ledger at one moment.
+const AT_ONCE: u64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<()> {
@@ -49,16 +54,19 @@ fn main() -> Result<()> {
     if !env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    let ids = env::var("RUNHOUND_BENCH_IDS").unwrap_or_else(|_| "0,1000000,10000000".to_owned());
-    let seconds = env::var("RUNHOUND_BENCH_SECONDS").unwrap_or_else(|_| "30".to_owned()).parse()?;
-    let parent = env::var("RUNHOUND_BENCH_DIR").unwrap_or_else(|_| env!("CARGO_TARGET_TMPDIR").to_owned());
+    let setting = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let ids = setting("RUNHOUND_BENCH_IDS", "0,1000000,10000000");
+    let seconds = setting("RUNHOUND_BENCH_SECONDS", "30").parse()?;
+    let runs = setting("RUNHOUND_BENCH_RUNS", "1000000").parse()?;
+    let parent = setting("RUNHOUND_BENCH_DIR", env!("CARGO_TARGET_TMPDIR"));
+    let parent = Path::new(&parent);
     let intake = common::start_intake()?;
     row("", "measured", "goal");
     row("release binary", &mb(fs::metadata(PROGRAM)?.len()), "12 MB");
     for ids in ids.split(',').map(str::parse) {
-        measure(ids?, Path::new(&parent), intake, Duration::from_secs(seconds))?;
+        measure(ids?, parent, intake, Duration::from_secs(seconds))?;
     }
-    Ok(())
+    drain(runs, parent, intake)
 }
 
 fn row(what: &str, measured: &str, goal: &str) {
@@ -111,6 +119,40 @@ fn measure(ids: u64, parent: &Path, intake: SocketAddr, at_rest: Duration) -> Re
     row("    with its records in the journal", &format!("{} B", mark + journal), "");
     row(&format!("    and with {logged} B of log and all else (wchar)"), &format!("{all} B"), "");
     row("    in pages of files (write_bytes)", &format!("{} B", written.in_pages - written_before.in_pages), "");
+    Ok(())
+}
+
+/// Accepts runs, as an outage leaves them, in this process, and lets the program drain them.
+fn drain(runs: u64, parent: &Path, intake: SocketAddr) -> Result<()> {
+    let dir = tempfile::tempdir_in(parent)?;
+    let files = Files::new(dir.path(), Mode::Live);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let now = u64::try_from(jiff::Timestamp::now().as_second())?;
+    let begun = i64::try_from(now - OUTAGE_S)?;
+    let Opened { ledger, owner, .. } = Ledger::open(Options::new(files.clone(), Reruns::Push, begun))?;
+    for first in (0..runs).step_by(usize::try_from(AT_ONCE)?) {
+        let mut asked = Vec::new();
+        for number in first..runs.min(first + AT_ONCE) {
+            let end = begun + i64::try_from(number * OUTAGE_S / runs)?;
+            asked.push(ledger.accept(common::run(number, end, Arc::new(common::tag_set(number)))?, end));
+        }
+        let answers = runtime.block_on(join_all(asked));
+        ensure!(answers.iter().all(|answer| matches!(answer, Ok(Accepted::New))), "a run is new");
+    }
+    drop(ledger);
+    owner.join().map_err(|_| anyhow!("the ledger has failed"))?;
+    let program = Program::start(dir.path(), intake)?;
+    let since = Instant::now();
+    row(&format!("{runs} runs pending: start"), &format!("{:.3} s", program.started_in.as_secs_f64()), "");
+    row(&format!("{runs} runs pending: peak of resident memory"), &mb(program.status("VmHWM:")?), "512 MB");
+    let id_bytes = format!(",\n    \"{FIRST_ID}\"").len() as u64;
+    while fs::metadata(&files.cache)?.len() < runs * id_bytes {
+        ensure!(since.elapsed() < 10 * PATIENCE, "the backlog does not drain");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let rate = runs as f64 / since.elapsed().as_secs_f64();
+    row(&format!("{runs} runs pending: drained"), &format!("{rate:.0} /s"), "20,000 /s");
+    row(&format!("{runs} runs pending: peak when they are drained"), &mb(program.status("VmHWM:")?), "512 MB");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
-//! What benchmarks share: a recorded payload, a file of sent IDs, and an intake on loopback that takes everything.
+//! What benchmarks share: a recorded payload, runs, a file of sent IDs, and an intake on loopback that takes everything.
 
 use anyhow::Result;
+use runhound::metrics::{DEFAULT_PREFIX, Run, TagSet};
 use serde_json::Value;
 use std::{
     fs::File,
@@ -8,13 +9,41 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     path::Path,
+    sync::Arc,
     thread,
 };
+
+/// IDs count up from here: all have as many digits.
+pub(crate) const FIRST_ID: u64 = 20_000_000_000;
+
+pub(crate) const TAG_SETS: u64 = 400;
 
 /// The payload of a run that succeeded, as GitHub sent it.
 pub(crate) fn payload() -> Result<Value> {
     let recorded: Value = serde_json::from_str(include_str!("../../fixtures/01-success.json"))?;
     Ok(recorded["request"]["payload"].clone())
+}
+
+/// One of the tag sets of a company, which are few.
+pub(crate) fn tag_set(number: u64) -> TagSet {
+    let number = number % TAG_SETS;
+    let tags = [
+        "branch:main".to_owned(),
+        "conclusion:success".to_owned(),
+        "default_branch:true".to_owned(),
+        "event:push".to_owned(),
+        "repository_owner:acme-rockets".to_owned(),
+        format!("repository_name:service-{}", number / 4),
+        "sender_type:user".to_owned(),
+        format!("workflow_name:workflow-{}", number % 4),
+    ];
+    TagSet { prefix: DEFAULT_PREFIX.to_owned(), tags: tags.into() }
+}
+
+/// A run, as it is handed to the ledger.
+pub(crate) fn run(number: u64, end: i64, tag_set: Arc<TagSet>) -> Result<Run> {
+    let key = (FIRST_ID + number).to_string().parse()?;
+    Ok(Run { key, end, duration_ms: Some(61_000 + number % 1_000), tag_set })
 }
 
 /// Writes the file of sent IDs, as `JSON.stringify({ sent }, null, 2)` does.
