@@ -38,9 +38,17 @@ deploy:
 bench:
     cargo bench --locked --bench load
 
-# How a backlog of 10,000 and of 100,000 runs drains
+# How a backlog of 10,000, of 100,000 and of 1,000,000 runs drains
 bench-backlog:
     cargo bench --locked --bench backlog
+
+# What each step of a delivery costs by itself; a text chooses some: `just bench-micro parse`
+bench-micro FILTER="":
+    cargo bench --locked --bench micro -- {{ quote(FILTER) }}
+
+# Start, memory, bytes written and idling by the number of IDs known, and a million runs pending at a start, beside the goals
+bench-scale:
+    cargo bench --locked --bench scale
 
 # The pictures of the status page in the documents, by the browser that tests it; the page is set in Roboto where there is one
 pictures:

@@ -1,0 +1,263 @@
+//! What the program takes, and how that grows with the number of IDs it knows, each figure beside its goal.
+//!
+//! For 0, 1 million and 10 million IDs in `sent-workflows.json` the real program is started, live, with an intake on
+//! loopback; the file was just written, so it is read from the page cache. Then one run is delivered, pushed and marked.
+//! At last it is started with a million runs that another process has accepted, and drains them. `benches/backlog.rs` tells
+//! what it takes where the process that has accepted them still runs.
+//!
+//! How to read it:
+//!
+//! - The start lasts until the line `listening on` is written, and is the median of three.
+//! - Resident memory is `VmRSS`, two seconds after that, and the peak so far is `VmHWM`, of `/proc/PID/status`.
+//! - Bytes written are `wchar` of `/proc/PID/io`: what was handed to `write` and its like. That is the journal's records of
+//!   the run and its batch, the mark, lines of the log, and 8 bytes for each time that a thread wakes another; they are told
+//!   apart by how much the files have grown. `write_bytes` counts the same files in whole pages.
+//! - Processor time at rest is the sum over all threads of `/proc/PID/task/*/schedstat`, in nanoseconds.
+//!
+//! Variables: `RUNHOUND_BENCH_IDS` (0,1000000,10000000), `RUNHOUND_BENCH_SECONDS` (30, at rest), `RUNHOUND_BENCH_RUNS`
+//! (1000000), `RUNHOUND_BENCH_DIR` (a directory on the disk to measure; else below cargo's target directory).
+
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a report, of small numbers")]
+#![allow(clippy::indexing_slicing, reason = "a panic is a failed benchmark")]
+
+mod common;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use common::FIRST_ID;
+use futures_util::future::join_all;
+use runhound::{
+    ledger::{Accepted, Files, Ledger, Mode, Opened, Options, Reruns},
+    signature::Secret,
+};
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_runhound");
+const SECRET: &str = "the benchmark's own secret";
+const STARTS: usize = 3;
+const REST: Duration = Duration::from_secs(2);
+const OUTAGE_S: u64 = 20 * 60;
+/// So many runs are handed to the ledger at one moment.
+const AT_ONCE: u64 = 1_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> Result<()> {
+    // Cargo says so; a test of all targets does not, and has better things to do.
+    if !env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    let setting = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let ids = setting("RUNHOUND_BENCH_IDS", "0,1000000,10000000");
+    let seconds = setting("RUNHOUND_BENCH_SECONDS", "30").parse()?;
+    let runs = setting("RUNHOUND_BENCH_RUNS", "1000000").parse()?;
+    let parent = setting("RUNHOUND_BENCH_DIR", env!("CARGO_TARGET_TMPDIR"));
+    let parent = Path::new(&parent);
+    let intake = common::start_intake()?;
+    row("", "measured", "goal");
+    row("release binary", &mb(fs::metadata(PROGRAM)?.len()), "12 MB");
+    for ids in ids.split(',').map(str::parse) {
+        measure(ids?, parent, intake, Duration::from_secs(seconds))?;
+    }
+    drain(runs, parent, intake)
+}
+
+fn row(what: &str, measured: &str, goal: &str) {
+    println!("{what:<64} {measured:>12} {goal:>10}");
+}
+
+fn mb(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+fn measure(ids: u64, parent: &Path, intake: SocketAddr, at_rest: Duration) -> Result<()> {
+    let (start_goal, memory_goal) = match ids {
+        0 => ("", "16 MB"),
+        1_000_000 => ("0.5 s", "64 MB"),
+        10_000_000 => ("5 s", "400 MB"),
+        _ => ("", ""),
+    };
+    let dir = tempfile::tempdir_in(parent)?;
+    let files = Files::new(dir.path(), Mode::Live);
+    common::write_cache(&files.cache, FIRST_ID..FIRST_ID + ids)?;
+    let mut starts = Vec::new();
+    for _ in 1..STARTS {
+        starts.push(Program::start(dir.path(), intake)?.started_in);
+    }
+    let program = Program::start(dir.path(), intake)?;
+    starts.push(program.started_in);
+    starts.sort_unstable();
+    row(&format!("{ids} IDs: start"), &format!("{:.3} s", starts[STARTS / 2].as_secs_f64()), start_goal);
+    thread::sleep(REST);
+    row(&format!("{ids} IDs: resident memory"), &mb(program.status("VmRSS:")?), memory_goal);
+    row(&format!("{ids} IDs: peak of resident memory"), &mb(program.status("VmHWM:")?), "");
+    if ids == 0 {
+        let before = program.cpu_ns()?;
+        thread::sleep(at_rest);
+        let cpu_ms = (program.cpu_ns()? - before) as f64 / 1e6;
+        row(&format!("processor time in {at_rest:?} at rest"), &format!("{cpu_ms:.1} ms"), "none");
+    }
+    // The first one brings what is done once: a connection, Datadog's time, a page for the file's end.
+    program.deliver(FIRST_ID + ids, &files)?;
+    let (written_before, lens_before) = (program.written()?, lens(&files)?);
+    program.log.try_iter().for_each(drop);
+    program.deliver(FIRST_ID + ids + 1, &files)?;
+    let (written, lens) = (program.written()?, lens(&files)?);
+    let logged: usize = program.log.try_iter().map(|line| line.len() + 1).sum();
+    let all = written.bytes - written_before.bytes;
+    let (cache, journal) = (lens.0 - lens_before.0, lens.1 - lens_before.1);
+    // The closing brackets are written anew with each mark.
+    let mark = cache + "\n  ]\n}".len() as u64;
+    row(&format!("{ids} IDs: bytes written to mark one more"), &format!("{mark} B"), "1 kB");
+    row("    with its records in the journal", &format!("{} B", mark + journal), "");
+    row(&format!("    and with {logged} B of log and all else (wchar)"), &format!("{all} B"), "");
+    row("    in pages of files (write_bytes)", &format!("{} B", written.in_pages - written_before.in_pages), "");
+    Ok(())
+}
+
+/// Accepts runs, as an outage leaves them, in this process, and lets the program drain them.
+fn drain(runs: u64, parent: &Path, intake: SocketAddr) -> Result<()> {
+    let dir = tempfile::tempdir_in(parent)?;
+    let files = Files::new(dir.path(), Mode::Live);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let now = u64::try_from(jiff::Timestamp::now().as_second())?;
+    let begun = i64::try_from(now - OUTAGE_S)?;
+    let Opened { ledger, owner, .. } = Ledger::open(Options::new(files.clone(), Reruns::Push, begun))?;
+    for first in (0..runs).step_by(usize::try_from(AT_ONCE)?) {
+        let mut asked = Vec::new();
+        for number in first..runs.min(first + AT_ONCE) {
+            let end = begun + i64::try_from(number * OUTAGE_S / runs)?;
+            asked.push(ledger.accept(common::run(number, end, Arc::new(common::tag_set(number)))?, end));
+        }
+        let answers = runtime.block_on(join_all(asked));
+        ensure!(answers.iter().all(|answer| matches!(answer, Ok(Accepted::New))), "a run is new");
+    }
+    drop(ledger);
+    owner.join().map_err(|_| anyhow!("the ledger has failed"))?;
+    let program = Program::start(dir.path(), intake)?;
+    let since = Instant::now();
+    row(&format!("{runs} runs pending: start"), &format!("{:.3} s", program.started_in.as_secs_f64()), "");
+    row(&format!("{runs} runs pending: peak of resident memory"), &mb(program.status("VmHWM:")?), "512 MB");
+    let id_bytes = format!(",\n    \"{FIRST_ID}\"").len() as u64;
+    while fs::metadata(&files.cache)?.len() < runs * id_bytes {
+        ensure!(since.elapsed() < 10 * PATIENCE, "the backlog does not drain");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let rate = runs as f64 / since.elapsed().as_secs_f64();
+    row(&format!("{runs} runs pending: drained"), &format!("{rate:.0} /s"), "20,000 /s");
+    row(&format!("{runs} runs pending: peak when they are drained"), &mb(program.status("VmHWM:")?), "512 MB");
+    Ok(())
+}
+
+/// How long cache and journal are.
+fn lens(files: &Files) -> Result<(u64, u64)> {
+    Ok((fs::metadata(&files.cache)?.len(), fs::metadata(&files.journal)?.len()))
+}
+
+/// What a process has written so far.
+struct Written {
+    bytes: u64,
+    in_pages: u64,
+}
+
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    started_in: Duration,
+    log: mpsc::Receiver<String>,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Program {
+    fn start(dir: &Path, intake: SocketAddr) -> Result<Self> {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--cache-dir"]).arg(dir);
+        command.env_clear().env("GITHUB_WEBHOOK_SECRET", SECRET);
+        command.env("DD_API_KEY", "none").env("DD_URL", format!("http://{intake}"));
+        let begun = Instant::now();
+        let mut child = command.stderr(Stdio::piped()).spawn()?;
+        let (lines, log) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().context("no log")?);
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut program = Self { child, address, started_in: Duration::ZERO, log };
+        loop {
+            let line = program.log.recv_timeout(PATIENCE).context("the program does not start")?;
+            let rest = line.split_once("listening on http://").map(|(_, rest)| rest);
+            if let Some((address, _)) = rest.and_then(|rest| rest.split_once("/webhook")) {
+                program.started_in = begun.elapsed();
+                program.address = address.parse()?;
+                return Ok(program);
+            }
+        }
+    }
+
+    fn proc(&self, file: &str) -> Result<String> {
+        Ok(fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?)
+    }
+
+    /// A line of its status, in bytes.
+    fn status(&self, name: &str) -> Result<u64> {
+        Ok(number(&self.proc("status")?, name)? * 1024)
+    }
+
+    fn written(&self) -> Result<Written> {
+        let io = self.proc("io")?;
+        Ok(Written { bytes: number(&io, "wchar:")?, in_pages: number(&io, "write_bytes:")? })
+    }
+
+    fn cpu_ns(&self) -> Result<u64> {
+        let mut sum = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let times = fs::read_to_string(task?.path().join("schedstat"))?;
+            sum += times.split(' ').next().context("a time")?.parse::<u64>()?;
+        }
+        Ok(sum)
+    }
+
+    /// Delivers a run, and waits until it is marked and all is at rest.
+    fn deliver(&self, id: u64, files: &Files) -> Result<()> {
+        let mut payload = common::payload()?;
+        payload["workflow_run"]["id"] = id.into();
+        let body = payload.to_string();
+        let signature = Secret::new(SECRET.as_bytes()).context("a secret")?.sign(body.as_bytes());
+        let before = fs::metadata(&files.cache)?.len();
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let head = format!(
+            "POST /webhook HTTP/1.1\r\nHost: localhost\r\nX-GitHub-Event: workflow_run\r\n\
+             X-Hub-Signature-256: {signature}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes())?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        ensure!(answer.ends_with(b"202"), "not accepted: {}", String::from_utf8_lossy(&answer));
+        let since = Instant::now();
+        while fs::metadata(&files.cache)?.len() == before {
+            ensure!(since.elapsed() < PATIENCE, "the run is not marked");
+            thread::sleep(Duration::from_millis(5));
+        }
+        thread::sleep(REST);
+        Ok(())
+    }
+}
+
+/// The number that follows `name` at the start of a line.
+fn number(text: &str, name: &str) -> Result<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
+    Ok(value.trim().trim_end_matches(" kB").parse()?)
+}
