@@ -27,10 +27,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The allocator of the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const TAG_SETS: usize = 400;
 const OUTAGE_S: i64 = 20 * 60;
 

@@ -27,10 +27,6 @@ use runhound::{
 use std::{collections::BTreeMap, env, hint::black_box, sync::Arc, time::Duration};
 use tempfile::TempDir;
 
-/// The allocator of the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const OUTAGE_S: u64 = 20 * 60;
