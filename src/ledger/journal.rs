@@ -21,6 +21,7 @@ use super::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
+    borrow::Cow,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -65,8 +66,6 @@ fn decode(bytes: &[u8]) -> Option<(u64, &[u8], usize)> {
 /// What a journal file turned out to hold.
 #[derive(Debug)]
 pub(super) struct Contents {
-    /// The records of the whole groups, in order, each with the byte at which its group begins.
-    pub(super) records: Vec<(usize, Record)>,
     /// What the records weigh.
     pub(super) weight: Weight,
     /// How many groups those are.
@@ -80,17 +79,23 @@ pub(super) struct Contents {
 /// Why a journal cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    Damage { offset: usize, what: &'static str },
+    Damage { offset: usize, what: Cow<'static, str> },
     Format(u64),
 }
 
-/// Reads the whole groups of a journal. What follows `end` is the broken rest, if any: no whole group is in it.
-pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
+/// Reads the whole groups of a journal, and hands each record to `take` in order: all at once they would be many times what
+/// they come to. What follows `end` is the broken rest, if any: no whole group is in it. After a flaw, what was taken means
+/// nothing.
+pub(super) fn parse<E: ToString>(
+    bytes: &[u8],
+    mut take: impl FnMut(Record) -> Result<(), E>,
+) -> Result<Contents, Flaw> {
     if let Some(format) = other_format(bytes) {
         return Err(Flaw::Format(format));
     }
-    let mut contents = Contents { records: Vec::new(), weight: Weight::default(), groups: 0, last: 0, end: 0 };
-    let damage = |offset, what| Flaw::Damage { offset, what };
+    let mut contents = Contents { weight: Weight::default(), groups: 0, last: 0, end: 0 };
+    let damage = |offset, what: &'static str| Flaw::Damage { offset, what: what.into() };
+    let mut has_header = false;
     while let Some((group, lines, len)) = decode(bytes.get(contents.end..).unwrap_or_default()) {
         if group != contents.groups + 1 {
             return Err(damage(contents.end, "a group out of sequence"));
@@ -98,8 +103,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             let record = serde_json::from_slice(line)
                 .map_err(|_| damage(contents.end, "a record that this version cannot read"))?;
+            has_header |= contents.end == 0 && matches!(record, Record::Journal { .. });
+            if !has_header {
+                return Err(damage(0, "no header"));
+            }
             contents.weight.count(&record, line.len());
-            contents.records.push((contents.end, record));
+            take(record).map_err(|error| Flaw::Damage { offset: contents.end, what: error.to_string().into() })?;
         }
         contents.groups = group;
         contents.last = contents.end;
@@ -108,10 +117,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Flaw> {
     if next_whole(bytes, contents.end).is_some() {
         return Err(damage(contents.end, "a broken group with a whole one after it"));
     }
-    match contents.records.first() {
-        Some((_, Record::Journal { .. })) => Ok(contents),
-        _ => Err(damage(0, "no header")),
-    }
+    if has_header { Ok(contents) } else { Err(damage(0, "no header")) }
 }
 
 /// The format that a journal of another version says it has, whatever else such a version writes: its first group is whole,
@@ -273,6 +279,11 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::convert::Infallible;
+
+    fn ignore(_: Record) -> Result<(), Infallible> {
+        Ok(())
+    }
 
     fn head() -> Vec<u8> {
         Record::Journal { format: FORMAT, birth: 7 }.line()
@@ -283,7 +294,7 @@ mod tests {
     }
 
     fn flaw(bytes: &[u8]) -> Flaw {
-        parse(bytes).map(|contents| contents.end).unwrap_err()
+        parse(bytes, ignore).map(|contents| contents.end).unwrap_err()
     }
 
     fn two_groups() -> (Vec<u8>, usize) {
@@ -295,20 +306,25 @@ mod tests {
     #[test]
     fn whole_groups_are_read_in_order() {
         let (bytes, _) = two_groups();
-        let contents = parse(&bytes).unwrap();
-        assert_eq!((contents.records.len(), contents.groups, contents.end), (2, 2, bytes.len()));
+        let mut records = Vec::new();
+        let contents = parse(&bytes, |record| {
+            records.push(record);
+            Ok::<(), Infallible>(())
+        });
+        let contents = contents.unwrap();
+        assert_eq!((records.len(), contents.groups, contents.end), (2, 2, bytes.len()));
     }
 
     #[test]
     fn a_last_group_broken_at_any_byte_is_the_rest() {
         let (bytes, first) = two_groups();
         for cut in first..bytes.len() {
-            assert_eq!(parse(&bytes[..cut]).unwrap().end, first, "cut at {cut}");
+            assert_eq!(parse(&bytes[..cut], ignore).unwrap().end, first, "cut at {cut}");
         }
         for flip in first..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[flip] ^= 1;
-            assert_eq!(parse(&bytes).unwrap().end, first, "flipped at {flip}");
+            assert_eq!(parse(&bytes, ignore).unwrap().end, first, "flipped at {flip}");
         }
     }
 
@@ -320,13 +336,13 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[flip] ^= 1;
             let what = "a broken group with a whole one after it";
-            assert_eq!(flaw(&bytes), Flaw::Damage { offset: first, what }, "flipped at {flip}");
+            assert_eq!(flaw(&bytes), Flaw::Damage { offset: first, what: what.into() }, "flipped at {flip}");
         }
     }
 
     #[test]
     fn no_header_an_unknown_format_or_a_jump_in_sequence_is_damage() {
-        let no_header = Flaw::Damage { offset: 0, what: "no header" };
+        let no_header = Flaw::Damage { offset: 0, what: "no header".into() };
         assert_eq!(flaw(b""), no_header);
         assert_eq!(flaw(&encode(1, &reject("5"))), no_header);
         let newer = Record::Journal { format: FORMAT + 1, birth: 7 }.line();
@@ -335,9 +351,9 @@ mod tests {
         assert_eq!(flaw(newest), Flaw::Format(3));
         let offset = encode(1, &head()).len();
         let jump = [encode(1, &head()), encode(3, &reject("5"))].concat();
-        assert_eq!(flaw(&jump), Flaw::Damage { offset, what: "a group out of sequence" });
+        assert_eq!(flaw(&jump), Flaw::Damage { offset, what: "a group out of sequence".into() });
         let strange = [encode(1, &head()), encode(2, b"{\"new\":1}\n")].concat();
-        assert_eq!(flaw(&strange), Flaw::Damage { offset, what: "a record that this version cannot read" });
+        assert_eq!(flaw(&strange), Flaw::Damage { offset, what: "a record that this version cannot read".into() });
     }
 
     #[test]

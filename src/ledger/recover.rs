@@ -76,14 +76,11 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
 }
 
 fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents), FileError> {
-    let mut contents = journal::parse(bytes).map_err(|flaw| match flaw {
+    let mut state = State::default();
+    let contents = journal::parse(bytes, |record| state.apply(record)).map_err(|flaw| match flaw {
         journal::Flaw::Damage { offset, what } => FileError::damaged(path, offset, what),
         journal::Flaw::Format(found) => FileError::Format { path: path.to_owned(), found },
     })?;
-    let mut state = State::default();
-    for (offset, record) in contents.records.drain(..) {
-        state.apply(record).map_err(|error| FileError::damaged(path, offset, error.to_string()))?;
-    }
     Ok((state, contents))
 }
 

@@ -86,7 +86,10 @@ impl Owner {
     pub(super) fn rewrite_journal(&mut self) -> io::Result<()> {
         self.cache.notice_changes().map_err(|error| io::Error::other(explain(&error)))?;
         let records = self.state.records(self.now, self.cache.len());
-        let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
+        let mut lines = Vec::new();
+        for record in &records {
+            lines.extend_from_slice(&record.line());
+        }
         self.journal.rewrite(&lines)?;
         self.state.forget_old(self.now);
         self.weight = Weight::of(&records, &lines);
