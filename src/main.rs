@@ -23,16 +23,9 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let default_level = match cli.command {
-        Command::Serve(_) => "info,actix_server=warn",
-        // These say on standard output what there is to say.
-        Command::Replay(_)
-        | Command::Check(_)
-        | Command::Metrics(_)
-        | Command::Healthcheck(_)
-        | Command::Generate(_) => "warn",
-    };
-    logging::init(cli.log_format, default_level);
+    // All but the service say on standard output what there is to say.
+    let is_service = matches!(cli.command, Command::Serve(_));
+    logging::init(cli.log_format, if is_service { "info,actix_server=warn" } else { "warn" });
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

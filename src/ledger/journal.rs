@@ -281,9 +281,7 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
-    fn ignore(_: Record) -> Result<(), Infallible> {
-        Ok(())
-    }
+    const IGNORE: fn(Record) -> Result<(), Infallible> = |_| Ok(());
 
     fn head() -> Vec<u8> {
         Record::Journal { format: FORMAT, birth: 7 }.line()
@@ -294,7 +292,7 @@ mod tests {
     }
 
     fn flaw(bytes: &[u8]) -> Flaw {
-        parse(bytes, ignore).map(|contents| contents.end).unwrap_err()
+        parse(bytes, IGNORE).map(|contents| contents.end).unwrap_err()
     }
 
     fn two_groups() -> (Vec<u8>, usize) {
@@ -319,12 +317,12 @@ mod tests {
     fn a_last_group_broken_at_any_byte_is_the_rest() {
         let (bytes, first) = two_groups();
         for cut in first..bytes.len() {
-            assert_eq!(parse(&bytes[..cut], ignore).unwrap().end, first, "cut at {cut}");
+            assert_eq!(parse(&bytes[..cut], IGNORE).unwrap().end, first, "cut at {cut}");
         }
         for flip in first..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[flip] ^= 1;
-            assert_eq!(parse(&bytes, ignore).unwrap().end, first, "flipped at {flip}");
+            assert_eq!(parse(&bytes, IGNORE).unwrap().end, first, "flipped at {flip}");
         }
     }
 

@@ -29,6 +29,7 @@ mod faults;
 mod hostile;
 mod kills;
 mod logs;
+mod packaged;
 mod page;
 mod plan;
 mod shutdown;
