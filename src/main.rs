@@ -12,9 +12,6 @@ use runhound::{
 };
 use std::{io::Write, process::ExitCode};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
