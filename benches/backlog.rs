@@ -6,7 +6,11 @@
 //!
 //! `RUNHOUND_BENCH_RUNS` sets other numbers, separated by commas.
 
+#![allow(clippy::indexing_slicing, reason = "a panic is a failed benchmark")]
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a report, of small numbers")]
+
+#[allow(dead_code, reason = "the intake here counts, and nothing is known before")]
+mod common;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::{Context, Result, ensure};
@@ -14,7 +18,7 @@ use runhound::{
     datadog::{ApiKey, Client, Endpoint},
     delivery::{Backoff, Clock, Delivery, Step},
     ledger::{Accepted, Files, Ledger, Mode, Opened, Options, Reruns},
-    metrics::{Run, TagSet},
+    metrics::Run,
 };
 use std::{
     fs,
@@ -27,7 +31,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-const TAG_SETS: usize = 400;
 const OUTAGE_S: i64 = 20 * 60;
 
 /// So many requests are handed to the ledger before their answers are waited for.
@@ -83,24 +86,9 @@ fn start_intake() -> Result<(SocketAddr, Arc<Received>)> {
 }
 
 fn run(number: usize, runs: usize, now: i64) -> Result<Run> {
-    let tag_set = number % TAG_SETS;
-    let tags = [
-        "branch:main".to_owned(),
-        "conclusion:success".to_owned(),
-        "default_branch:true".to_owned(),
-        "event:push".to_owned(),
-        "repository_owner:acme-rockets".to_owned(),
-        format!("repository_name:service-{}", tag_set / 4),
-        "sender_type:user".to_owned(),
-        format!("workflow_name:workflow-{}", tag_set % 4),
-    ];
     let passed = i64::try_from(number * usize::try_from(OUTAGE_S)? / runs)?;
-    Ok(Run {
-        key: (30_433_642 + number).to_string().parse()?,
-        end: now - OUTAGE_S + passed,
-        duration_ms: Some(61_000 + number as u64 % 1_000),
-        tag_set: Arc::new(TagSet { prefix: "github.actions".to_owned(), tags: tags.into() }),
-    })
+    let number = number as u64;
+    common::run(number, now - OUTAGE_S + passed, Arc::new(common::tag_set(number)))
 }
 
 async fn drain(runs: usize) -> Result<()> {
