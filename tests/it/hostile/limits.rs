@@ -80,9 +80,10 @@ fn connections_beyond_the_limit_wait_until_others_are_gone() {
     let (_dir, service) = service(&["--max-connections=2", "--client-timeout=1"]);
     let mut idle = [connect(service.address), connect(service.address)];
     assert_accepted(&service, 1);
+    // Which of them is let go first is for the server to say; the delivery needed the place of one.
+    assert!(idle.iter().any(|stream| !is_open(stream)), "one was let go before the delivery was looked at");
     for stream in &mut idle {
-        stream.set_nonblocking(true).unwrap();
-        assert_eq!(statuses(&read_to_close(stream)), [408], "it was let go before the delivery was looked at");
+        assert_eq!(statuses(&read_to_close(stream)), [408]);
     }
 }
 
