@@ -1,5 +1,6 @@
 //! Arguments. The doc comments here are the help.
 
+mod healing;
 mod listener;
 
 use crate::{
@@ -16,12 +17,15 @@ use std::{
     time::Duration,
 };
 
+pub use healing::{Backfill, GithubArgs, HookArgs, InletArgs, Late, Recover, Register, When};
 pub use listener::{LimitArgs, TlsArgs};
 
 const ENVIRONMENT: &str = "\
 Secrets and Datadog's own settings come from the environment only:
   GITHUB_WEBHOOK_SECRET       the webhook's secret
   GITHUB_WEBHOOK_SECRET_FILE  a file of secrets, one a line: any of them is accepted; read again when it changes
+  GITHUB_TOKEN                a token for GitHub's API: register, recover, backfill and --recover-every need one
+  GITHUB_TOKEN_FILE           a file with it, read again when it changes; GITHUB_TOKEN wins
   DD_API_KEY                  the Datadog API key; not needed for a dry run
   DD_API_KEY_FILE             a file with it, read again before each push; DD_API_KEY wins
   DD_SITE                     Datadog's site [default: datadoghq.com]
@@ -62,10 +66,20 @@ impl Cli {
         let tls = match &self.command {
             Command::Serve(serve) => Some(&serve.tls),
             Command::Check(check) => Some(&check.tls),
-            Command::Replay(_) | Command::Metrics(_) | Command::Healthcheck(_) | Command::Generate(_) => None,
+            _ => None,
         };
         if tls.is_some_and(TlsArgs::is_half) {
             return usage("--tls-cert and --tls-key need each other");
+        }
+        let github = match &self.command {
+            Command::Serve(serve) => Some(&serve.github),
+            Command::Register(register) => Some(&register.github),
+            Command::Recover(recover) => Some(&recover.github),
+            Command::Backfill(backfill) => Some(&backfill.github),
+            _ => None,
+        };
+        if github.is_some_and(GithubArgs::is_half) {
+            return usage("--github-app-id and --github-app-key need each other");
         }
         match &self.command {
             Command::Replay(replay) if replay.live && replay.to.is_some() => {
@@ -73,6 +87,21 @@ impl Cli {
             }
             Command::Replay(replay) if replay.live && replay.cache_dir.is_none() => {
                 usage("--live needs --cache-dir: what is pending at the end must be kept")
+            }
+            Command::Register(register) if register.hooks.places().next().is_none() => {
+                usage("--repository or --organization is missing: whose webhook is it?")
+            }
+            Command::Recover(recover) if recover.hooks.places().next().is_none() => {
+                usage("--repository or --organization is missing: whose webhooks?")
+            }
+            Command::Recover(recover) if recover.hook.is_some() && recover.hooks.places().count() > 1 => {
+                usage("--hook is one of one repository or organization")
+            }
+            Command::Backfill(backfill) if backfill.late == Late::Historical && backfill.inlet.to.is_some() => {
+                usage("--late historical needs the files: stop the service, and leave out --to")
+            }
+            Command::Serve(serve) if serve.recover_every.is_some() && serve.hooks.places().next().is_none() => {
+                usage("--recover-every needs --repository or --organization: whose webhooks?")
             }
             _ => Ok(()),
         }
@@ -120,6 +149,24 @@ pub enum Command {
     /// Nothing is changed, unless --repair is given.
     #[command(after_help = ENVIRONMENT)]
     Check(Check),
+    /// Make the webhook, or mend it, and see it answered
+    ///
+    /// It delivers workflow_run as JSON, signed with the secret of the environment, to a receiver whose certificate GitHub
+    /// verifies. What is as it should be stays as it is.
+    #[command(after_help = ENVIRONMENT)]
+    Register(Register),
+    /// Take in what the webhook's deliveries failed to bring
+    ///
+    /// Without --to the service must be stopped, as its files are opened. What is recorded already is not counted again: it
+    /// can be run at any time, as often as one likes, and again after an interruption.
+    #[command(after_help = ENVIRONMENT)]
+    Recover(Recover),
+    /// Take in runs that GitHub never tried to deliver, or that were before the webhook
+    ///
+    /// Without --to the service must be stopped, as its files are opened. What is recorded already is not counted again: it
+    /// can be run at any time, as often as one likes, and again after an interruption.
+    #[command(after_help = ENVIRONMENT)]
+    Backfill(Backfill),
     /// Tell which metrics are sent, with type, unit, description and tags
     Metrics(Metrics),
     /// Ask the service on this machine whether it is ready, for a container's health check
@@ -185,6 +232,15 @@ pub struct Serve {
     /// How long a stop may take, in seconds: half for the requests that came in, most of the rest for a last push
     #[arg(long, env = "RUNHOUND_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20", value_parser = seconds)]
     pub shutdown_timeout: Duration,
+    /// How often to look in GitHub's logs for deliveries that failed, and take them in: 15m [default: never]
+    #[arg(long, env = "RUNHOUND_RECOVER_EVERY", value_name = "TIME", value_parser = healing::every)]
+    pub recover_every: Option<Duration>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub hooks: HookArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub github: GithubArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub common: Common,

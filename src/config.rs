@@ -2,6 +2,7 @@
 //!
 //! Invariant: what comes out is complete and valid; no error and no `Debug` shows a secret.
 
+mod github;
 mod repositories;
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     datadog::{ApiKey, Endpoint},
     ledger::{Mode, Reruns},
     limits::Limits,
-    metrics::{METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
+    metrics::{BACKFILL_TAG, METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
     secrets::Secrets,
     signature::Secret,
     tls::Tls,
@@ -21,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use github::github;
 pub use repositories::Repositories;
 
 /// What the longest metric's name has after the prefix, with room for a conclusion.
@@ -87,8 +89,30 @@ pub enum ConfigError {
     /// A certificate or a key that cannot be used.
     #[error("TLS: {0}")]
     BadTls(String),
-    /// A tag that every run sets itself.
-    #[error("DD_TAGS: the tag {0} is set by every run itself")]
+    /// An address that is none of a GitHub.
+    #[error("--github-url: not an http or https URL without query, user and password")]
+    BadGithubUrl,
+    /// Nothing to ask GitHub with.
+    #[error("no GitHub token: GITHUB_TOKEN and GITHUB_TOKEN_FILE are not set, nor a GitHub App")]
+    NoToken,
+    /// A token, or a file of one, that cannot be used.
+    #[error("{variable}: {what}")]
+    BadToken {
+        /// The variable that has it, or names it.
+        variable: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+    /// An App's key that cannot be used.
+    #[error("--github-app-key: {}: {what}", path.display())]
+    BadAppKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A tag that runs set themselves.
+    #[error("DD_TAGS: the tag {0} is set by runs themselves")]
     ReservedTag(String),
 }
 
@@ -124,6 +148,12 @@ impl ConfigError {
                 "name PEM files with --tls-cert (the certificate, then those of its authorities) and --tls-key (its private \
                  key), which this user can read"
             }
+            Self::BadGithubUrl => "name the server as people know it: https://github.example.com",
+            Self::NoToken => {
+                "set GITHUB_TOKEN, or GITHUB_TOKEN_FILE to the name of a file with it; or give --github-app-id and --github-app-key"
+            }
+            Self::BadToken { .. } => "copy the token again from GitHub: Settings, Developer settings",
+            Self::BadAppKey { .. } => "name the PEM file that GitHub made for the App: its settings, Private keys",
             Self::ReservedTag(_) => "give the tag another key",
         }
     }
@@ -242,6 +272,19 @@ pub fn secrets(environment: Environment<'_>) -> Result<Secrets, ConfigError> {
     }
 }
 
+/// The secret that a new webhook gets, as text: that of the environment, else the first one of the file.
+///
+/// # Errors
+/// There is none, or the file cannot be used.
+pub fn webhook_secret(environment: Environment<'_>) -> Result<String, ConfigError> {
+    if let Some(secret) = variable(environment, "GITHUB_WEBHOOK_SECRET")? {
+        return Ok(secret.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let of_file = file(environment, "GITHUB_WEBHOOK_SECRET_FILE")?;
+    let first = of_file.as_ref().and_then(|(_, text)| text.lines().map(str::trim).find(|line| !line.is_empty()));
+    first.map(str::to_owned).ok_or(ConfigError::NoSecret)
+}
+
 /// What the public listener speaks TLS with, if it does.
 ///
 /// # Errors
@@ -288,7 +331,7 @@ pub fn tagging(arguments: &TagArgs, environment: Environment<'_>) -> Result<Tagg
     let tags = variable(environment, "DD_TAGS")?.unwrap_or_default();
     for tag in tags.split([' ', ',', '\t', '\n']).filter_map(tag_form) {
         let key = tag.split(':').next().unwrap_or_default();
-        if RUN_TAG_KEYS.contains(&key) {
+        if key == BACKFILL_TAG || RUN_TAG_KEYS.contains(&key) {
             return Err(ConfigError::ReservedTag(key.to_owned()));
         }
         constant.push(tag);

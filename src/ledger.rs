@@ -42,7 +42,7 @@ pub use cache::WorkflowCache;
 pub use count::inspect as inspect_series;
 pub use disk::{RealDisk, Stamp, Storage, Stored};
 pub use files::{FileError, Files, Mode, OpenError};
-pub use inspect::{holder, inspect};
+pub use inspect::{Known, holder, inspect};
 use lock::Lock;
 pub use lock::LockError;
 pub(crate) use owner::{Command, Owner};
@@ -262,6 +262,14 @@ impl Ledger {
     /// It is not on disk.
     pub async fn log_payload(&self, line: String) -> Result<(), Unavailable> {
         self.ask(|reply| Command::LogPayload { line, reply }).await
+    }
+
+    /// Those of these attempts that would be new.
+    ///
+    /// # Errors
+    /// The owning thread is gone.
+    pub async fn unknown(&self, keys: Vec<RunKey>) -> Result<Vec<RunKey>, Unavailable> {
+        self.ask(|reply| Command::Unknown { keys, reply }).await
     }
 
     /// The ledger in numbers.

@@ -46,7 +46,13 @@ mod systemd;
 
 pub mod serve;
 
+mod inlet;
+
 pub mod replay;
+
+pub mod github;
+
+pub mod healing;
 
 pub mod check;
 

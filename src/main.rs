@@ -5,6 +5,7 @@ use runhound::{
     cli::{Cli, Command},
     describe::{self, DescribeError},
     generate::{self, GenerateError},
+    healing::{self, HealingError},
     healthcheck::{self, HealthcheckError},
     logging,
     replay::{self, ReplayError},
@@ -38,6 +39,9 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Serve(arguments) => serve::serve(arguments)?,
         Command::Replay(arguments) => replay::replay(arguments)?,
         Command::Check(arguments) => check::check(arguments)?,
+        Command::Register(arguments) => healing::register(arguments)?,
+        Command::Recover(arguments) => healing::recover(arguments)?,
+        Command::Backfill(arguments) => healing::backfill(arguments)?,
         Command::Metrics(arguments) => describe::describe(arguments)?,
         Command::Healthcheck(arguments) => healthcheck::healthcheck(arguments)?,
         Command::Generate(arguments) => generate::generate(&arguments.share)?,
@@ -49,8 +53,10 @@ fn run(command: &Command) -> anyhow::Result<()> {
 fn hint(error: &anyhow::Error) -> Option<&str> {
     let of_serve = || error.downcast_ref::<ServeError>().and_then(ServeError::hint);
     let of_replay = || error.downcast_ref::<ReplayError>().and_then(ReplayError::hint);
+    let of_healing = || error.downcast_ref::<HealingError>().and_then(HealingError::hint);
     let of_describe = || error.downcast_ref::<DescribeError>().and_then(DescribeError::hint);
     let of_healthcheck = || error.downcast_ref::<HealthcheckError>().and_then(HealthcheckError::hint);
     let of_generate = || error.downcast_ref::<GenerateError>().map(GenerateError::hint);
-    of_serve().or_else(of_replay).or_else(of_describe).or_else(of_healthcheck).or_else(of_generate)
+    let of_serving = of_serve().or_else(of_replay).or_else(of_healing);
+    of_serving.or_else(of_describe).or_else(of_healthcheck).or_else(of_generate)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use catalogue::Catalogue;
 pub use series::{Bounded, Capped, DEFAULT_MAX_SERIES, REMEMBERED_S, SeriesCount, SeriesError, SeriesGuard};
-pub use tags::{ExtraTag, RUN_TAG_KEYS, TAG_MAX_CHARS, Tagging, tag, tag_form};
+pub use tags::{BACKFILL_TAG, ExtraTag, RUN_TAG_KEYS, TAG_MAX_CHARS, Tagging, tag, tag_form};
 
 /// What stands before every metric's name unless configured otherwise.
 pub const DEFAULT_PREFIX: &str = "github.actions";
@@ -28,6 +28,15 @@ pub struct TagSet {
     pub prefix: String,
     /// Whole tags, `key:value`.
     pub tags: Vec<String>,
+}
+
+impl TagSet {
+    /// Whether its runs are counted at their own time, however long ago. No delivery has such a tag set, so nothing else is
+    /// counted in those seconds.
+    #[must_use]
+    pub fn is_historical(&self) -> bool {
+        self.tags.iter().any(|tag| tag.strip_prefix(BACKFILL_TAG).is_some_and(|value| value.starts_with(':')))
+    }
 }
 
 /// One completed attempt as it is counted: all of it decided when it is accepted.
@@ -58,6 +67,12 @@ impl Slot {
     #[must_use]
     pub fn tag_set(&self) -> Option<&Arc<TagSet>> {
         self.runs.first().map(|run| &run.tag_set)
+    }
+
+    /// Whether its runs are counted at their own time, however long ago.
+    #[must_use]
+    pub fn is_historical(&self) -> bool {
+        self.tag_set().is_some_and(|tag_set| tag_set.is_historical())
     }
 
     /// The keys of its runs.

@@ -13,11 +13,11 @@ use crate::{
     explain::{self, explain},
     ledger::{Accepted, Ledger, Unavailable},
     limits::Limits,
-    metrics::Tagging,
+    metrics::{BACKFILL_TAG, Tagging},
     secrets::Secrets,
     signature::Signature,
     tls::Tls,
-    vitals::{Delivered, Outcome},
+    vitals::{Delivered, Outcome, Way},
 };
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -72,6 +72,15 @@ impl Receiver {
         Self { repositories, ..self }
     }
 
+    /// The same on the same ledger, but what it takes in is counted at its own time, however long ago, beside what is counted at
+    /// its end: with a tag of its own.
+    pub(crate) fn backfilling(&self, since: &str) -> Self {
+        let mut tagging = self.tagging.clone();
+        tagging.constant.push(format!("{BACKFILL_TAG}:{since}"));
+        let Self { secrets, repositories, ledger, limits, .. } = self;
+        Self::new(Arc::clone(secrets), tagging, ledger.clone()).limits(*limits).repositories(repositories.clone())
+    }
+
     /// Serves on a bound listener, in TLS if a pair is given, until stopped through the server's handle.
     ///
     /// # Errors
@@ -104,21 +113,29 @@ async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, mut payloa
 
 /// What a delivery that was taken care of came to.
 #[derive(Debug)]
-enum Reception {
+pub(crate) enum Reception {
     Recorded(Accepted, String),
     Ignored(String),
 }
 
-/// Why a request was not taken.
-#[derive(Debug)]
-enum Refusal {
+/// Why a request was not taken, as it is told to the sender.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no valid X-Hub-Signature-256")]
     NotSigned,
+    #[error("the body is over 25 MiB")]
     TooLarge,
+    #[error("Content-Type must be application/json or application/x-www-form-urlencoded")]
     MediaType,
+    #[error("{0}")]
     Malformed(String),
+    #[error("the body broke off")]
     Broken,
+    #[error("the body did not come in time")]
     Slow,
+    #[error("too much is in flight")]
     Busy,
+    #[error("the delivery cannot be recorded at the moment")]
     Unavailable,
 }
 
@@ -155,22 +172,34 @@ impl Receiver {
         let body = self.bodies.verified(body)?;
         let json = json_of(headers, &body)?;
         let event = text(headers, "x-github-event");
-        let guid = text(headers, "x-github-delivery").map(|guid| explain::cut(guid, GUID_MAX_CHARS));
-        let parsed = event::parse(event, &json).map_err(|error| Refusal::Malformed(explain(&error)))?;
+        let guid = text(headers, "x-github-delivery");
+        self.take(event, guid, &json, Way::Delivered).await
+    }
+
+    /// Takes in a delivery that is known to be GitHub's.
+    pub(crate) async fn take(
+        &self,
+        event: Option<&str>,
+        guid: Option<&str>,
+        json: &[u8],
+        way: Way,
+    ) -> Result<Reception, Refusal> {
+        let guid = guid.map(|guid| explain::cut(guid, GUID_MAX_CHARS));
+        let parsed = event::parse(event, json).map_err(|error| Refusal::Malformed(explain(&error)))?;
         match parsed {
             Event::Completed(completed) => match &self.repositories {
                 Some(repositories) if !repositories.take(&completed.repository) => {
                     let reason = "repository not in --repositories".to_owned();
                     Ok(self.ignored(reason, guid, Some(completed.repository.to_string())))
                 }
-                _ => self.accept(&completed, guid).await,
+                _ => self.accept(&completed, guid, way).await,
             },
             Event::NotOurs(why) => {
-                let repository = event::repository(&json);
+                let repository = event::repository(json);
                 Ok(self.ignored(why.to_string(), guid, repository.map(|repository| repository.to_string())))
             }
             Event::Unusable(why) => {
-                let text = String::from_utf8_lossy(&json);
+                let text = String::from_utf8_lossy(json);
                 let line = event::misunderstood(now(), event, guid, why, &text)
                     .map_err(|error| Refusal::Malformed(explain(&error)))?;
                 self.ledger.set_aside(line).await?;
@@ -180,7 +209,7 @@ impl Receiver {
         }
     }
 
-    async fn accept(&self, completed: &CompletedRun, guid: Option<&str>) -> Result<Reception, Refusal> {
+    async fn accept(&self, completed: &CompletedRun, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
         let now = now();
         let run = self.tagging.run(completed, now);
         let accepted = self.ledger.accept(run, now).await?;
@@ -194,6 +223,7 @@ impl Receiver {
         log::info!(delivery, run = run.as_str(), repository = repository.as_str(); "{}", outcome.name());
         self.ledger.vitals().delivered(Delivered {
             outcome,
+            way,
             guid: guid.map(str::to_owned),
             run: Some(run.clone()),
             repository: Some(repository),
@@ -277,22 +307,19 @@ impl Refusal {
         }
     }
 
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::NotSigned => StatusCode::UNAUTHORIZED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Malformed(_) | Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
     fn response(self, unread: web::Payload) -> HttpResponse {
-        let (status, error) = match self {
-            Self::NotSigned => (StatusCode::UNAUTHORIZED, "no valid X-Hub-Signature-256".to_owned()),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is over 25 MiB".to_owned()),
-            Self::MediaType => {
-                let error = "Content-Type must be application/json or application/x-www-form-urlencoded";
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_owned())
-            }
-            Self::Malformed(error) => (StatusCode::BAD_REQUEST, error),
-            Self::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
-            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned()),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too much is in flight".to_owned()),
-            Self::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the delivery cannot be recorded at the moment".to_owned())
-            }
-        };
+        let (status, error) = (self.status(), self.to_string());
         let mut response = HttpResponse::build(status);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));

@@ -6,9 +6,7 @@ mod summary;
 use crate::{
     cli,
     config::{self, ConfigError, Settings},
-    datadog::{Endpoint, Timeouts, http_client},
-    delivery::Step,
-    event::Recorded,
+    inlet::{InletError, There},
     ledger::Mode,
     serve::{Application, Door, ServeError},
     signature::Secret,
@@ -16,10 +14,7 @@ use crate::{
 use files::{Delivery, FilesError};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{io, io::Write, net::Ipv4Addr, path::PathBuf, time::Duration};
-use summary::{Answered, Summary};
-
-/// How long one delivery may take to be answered. GitHub gives up after 10 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+use summary::Summary;
 
 /// The replay cannot be run, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -36,18 +31,16 @@ pub enum ReplayError {
     /// The temporary directory cannot be made.
     #[error("a temporary directory: {0}")]
     TemporaryDirectory(io::Error),
-    /// The receiver's URL is none that could be shown and used.
-    #[error("--to: not an http or https URL without query, user and password")]
-    BadUrl,
-    /// The receiver gave no answer.
-    #[error("{}: no answer from {url}: {cause}", path.display())]
-    NoAnswer {
+    /// The receiver cannot be reached.
+    #[error(transparent)]
+    Receiver(#[from] InletError),
+    /// The receiver gave no answer to a delivery.
+    #[error("{}", path.display())]
+    NotAnswered {
         /// The delivery's file.
         path: PathBuf,
-        /// The receiver.
-        url: String,
-        /// What the client said.
-        cause: String,
+        /// Why.
+        source: InletError,
     },
     /// The summary cannot be written.
     #[error("standard output: {0}")]
@@ -75,10 +68,7 @@ impl ReplayError {
             Self::TemporaryDirectory(_) => {
                 "name a directory with --cache-dir, or one that can be written to with TMPDIR"
             }
-            Self::BadUrl => "name the receiver's webhook: http://127.0.0.1:8080/webhook",
-            Self::NoAnswer { .. } => {
-                "start the receiver, or mend the URL given with --to; what was answered before is recorded"
-            }
+            Self::Receiver(error) | Self::NotAnswered { source: error, .. } => return error.hint(),
             Self::Output(_) => "all deliveries were sent",
             Self::NotAllDone { pending: 1.., .. } => {
                 "pending runs are kept in the cache directory: replay again with the same one, or raise --timeout"
@@ -112,14 +102,9 @@ pub fn replay(arguments: &cli::Replay) -> Result<(), ReplayError> {
 }
 
 async fn to_another(url: &str, deliveries: &[Delivery]) -> Result<Summary, ReplayError> {
-    let secrets = config::secrets(&config::process_environment)?;
-    if Endpoint::new(url).is_none() {
-        return Err(ReplayError::BadUrl);
-    }
+    let receiver = There::of_environment(url)?;
     let mut summary = Summary::new(format!("to {url}"), false);
-    if let Some(secret) = secrets.current().first() {
-        send_all(url, secret, deliveries, &mut summary).await?;
-    }
+    send_all(&receiver, deliveries, &mut summary).await?;
     Ok(summary)
 }
 
@@ -140,10 +125,11 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
     let mut application = Application::build(settings, Door::Address((Ipv4Addr::LOCALHOST, 0).into()))?;
     let url = format!("http://{}/webhook", application.address);
     let server = application.listen()?;
-    if let Some(secret) = secrets.first() {
-        send_all(&url, secret, deliveries, &mut summary).await?;
+    for secret in secrets {
+        send_all(&There::new(&url, secret)?, deliveries, &mut summary).await?;
     }
-    push_all(&mut application, &mut summary, Duration::from_secs(arguments.timeout)).await;
+    let timeout = Duration::from_secs(arguments.timeout);
+    application.push_all(timeout, |runs, payload| summary.pushed(runs, payload)).await;
     server.stop(true).await;
     summary.totals = application.delivery.totals();
     summary.pending = application.close(Duration::from_secs(arguments.timeout)).await?.pending;
@@ -151,57 +137,16 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
 }
 
 /// Sends the deliveries one after another, as they are numbered, and counts the answers.
-async fn send_all(
-    url: &str,
-    secret: &Secret,
-    deliveries: &[Delivery],
-    summary: &mut Summary,
-) -> Result<(), ReplayError> {
-    let client = http_client(Timeouts { whole: ANSWER_TIMEOUT, ..Timeouts::default() }).map_err(ServeError::from)?;
+async fn send_all(receiver: &There, deliveries: &[Delivery], summary: &mut Summary) -> Result<(), ReplayError> {
     let bar = progress(deliveries.len());
     for delivery in deliveries {
-        let answered = send(&client, url, secret, &delivery.recorded).await.map_err(|cause| ReplayError::NoAnswer {
-            path: delivery.path.clone(),
-            url: url.to_owned(),
-            cause,
-        })?;
+        let answered = receiver.take(&delivery.recorded).await;
+        let answered = answered.map_err(|source| ReplayError::NotAnswered { path: delivery.path.clone(), source })?;
         bar.inc(1);
         summary.count(&delivery.path, answered);
     }
     bar.finish_and_clear();
     Ok(())
-}
-
-async fn send(client: &awc::Client, url: &str, secret: &Secret, recorded: &Recorded) -> Result<Answered, String> {
-    let body = recorded.body().into_owned();
-    let mut request = client
-        .post(url)
-        .insert_header(("Content-Type", recorded.content_type()))
-        .insert_header(("X-Hub-Signature-256", secret.sign(body.as_bytes())));
-    for (name, value) in [("X-GitHub-Event", &recorded.event), ("X-GitHub-Delivery", &recorded.guid)] {
-        if let Some(value) = value {
-            request = request.insert_header((name, value.as_str()));
-        }
-    }
-    let mut response = request.send_body(body).await.map_err(|error| error.to_string())?;
-    let status = response.status().as_u16();
-    let body = response.body().await.map_err(|error| error.to_string())?;
-    Ok(Answered::new(status, &body))
-}
-
-/// Drives the delivery until nothing is pending, or the time is over.
-async fn push_all(application: &mut Application, summary: &mut Summary, timeout: Duration) {
-    let push = async {
-        loop {
-            match application.delivery.step().await {
-                Step::Pushed { runs, payload } => summary.pushed(runs, &payload),
-                Step::Moved => {}
-                Step::Wait(wait) => tokio::time::sleep(wait).await,
-                Step::Idle => return,
-            }
-        }
-    };
-    drop(tokio::time::timeout(timeout, push).await);
 }
 
 /// A bar on a terminal, nothing elsewhere.

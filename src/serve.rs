@@ -6,9 +6,13 @@ use crate::{
     config::{self, ConfigError, Settings},
     cost::Cost,
     datadog::{Client, ClientError},
-    delivery::{Backoff, Clock, Delivery},
+    delivery::{Backoff, Clock, Delivery, Step},
+    github::{Github, GithubError, Place},
+    healing::Sweeper,
+    inlet::Here,
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
+    metrics::MetricPayload,
     panics,
     receiver::{BODY_MAX_BYTES, Receiver},
     systemd,
@@ -16,11 +20,12 @@ use crate::{
     vitals::Outcome,
 };
 use actix_web::{dev::ServerHandle, web::Data};
+use futures_util::future::OptionFuture;
 use std::{
     cell::Cell,
     fs::OpenOptions,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::Arc,
@@ -68,6 +73,9 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// GitHub cannot be asked.
+    #[error(transparent)]
+    Github(#[from] GithubError),
     /// The runtime or a thread failed.
     #[error("the service failed")]
     Failed(#[from] io::Error),
@@ -85,6 +93,7 @@ impl ServeError {
             Self::PayloadLog { .. } => {
                 Some("name a file with --payload-log that this user can write, in a folder that exists")
             }
+            Self::Github(error) => Some(error.hint()),
             Self::Client(_) | Self::Failed(_) => None,
         }
     }
@@ -109,6 +118,7 @@ pub struct Application {
     listener: Option<TcpListener>,
     about: About,
     admin: Option<(SocketAddr, TcpListener)>,
+    recovery: Option<Sweeper>,
 }
 
 /// Where deliveries come in.
@@ -118,15 +128,19 @@ pub enum Door {
     Address(SocketAddr),
     /// By a socket that somebody else has bound, and keeps while no service runs.
     Socket(TcpListener),
+    /// Nowhere: what comes in is handed in by this process.
+    Closed,
 }
 
 impl Door {
     /// The address there is now, and the listener.
-    fn open(self) -> Result<(SocketAddr, TcpListener), ServeError> {
-        match self {
-            Self::Address(address) => bind("--listen", address),
-            Self::Socket(listener) => Ok((listener.local_addr().map_err(ServeError::Socket)?, listener)),
-        }
+    fn open(self) -> Result<(SocketAddr, Option<TcpListener>), ServeError> {
+        let (address, listener) = match self {
+            Self::Address(address) => bind("--listen", address)?,
+            Self::Socket(listener) => (listener.local_addr().map_err(ServeError::Socket)?, listener),
+            Self::Closed => return Ok(((Ipv4Addr::UNSPECIFIED, 0).into(), None)),
+        };
+        Ok((address, Some(listener)))
     }
 }
 
@@ -184,9 +198,10 @@ impl Application {
             owner,
             ended,
             tls,
-            listener: Some(listener),
+            listener,
             about,
             admin,
+            recovery: None,
         })
     }
 
@@ -199,6 +214,17 @@ impl Application {
             self.admin = Some(bind("--admin-listen", address)?);
         }
         Ok(self)
+    }
+
+    /// Looks at the delivery logs of these places too, every so often.
+    pub(crate) fn recovering(mut self, github: Github, places: Vec<Place>, every: Duration) -> Self {
+        self.recovery = Some(Sweeper::new(github, places, every, self.here()));
+        self
+    }
+
+    /// What takes deliveries in that this process hands in.
+    pub(crate) fn here(&self) -> Here {
+        Here { receiver: Arc::clone(&self.receiver), ledger: self.ledger.clone() }
     }
 
     /// Starts the public listener, once.
@@ -238,11 +264,12 @@ impl Application {
         // They go with their handles on the ledger, before the files are closed.
         let cost = Cost::new(self.ledger.clone(), Clock::system()).run();
         let watch = systemd::watch(self.ledger.clone());
+        let recovery = OptionFuture::from(self.recovery.take().map(Sweeper::run));
         // The files want to be closed too.
         let last_push = timeout * 2 / 5;
         tokio::select! {
             () = self.delivery.run_until(stopped, last_push) => {}
-            () = async { tokio::join!(cost, watch); std::future::pending().await } => {}
+            () = async { tokio::join!(cost, watch, recovery); std::future::pending().await } => {}
         }
         if let Some(handle) = admin_handle {
             handle.stop(false).await;
@@ -250,6 +277,21 @@ impl Application {
         drop(admin);
         self.close(timeout.saturating_sub(stopping_since.get().elapsed())).await?;
         Ok(())
+    }
+
+    /// Pushes until nothing is pending, or the time is over. `pushed` is told of each push: its runs, and what was sent.
+    pub(crate) async fn push_all(&mut self, timeout: Duration, mut pushed: impl FnMut(usize, &MetricPayload)) {
+        let push = async {
+            loop {
+                match self.delivery.step().await {
+                    Step::Pushed { runs, payload } => pushed(runs, &payload),
+                    Step::Moved => {}
+                    Step::Wait(wait) => tokio::time::sleep(wait).await,
+                    Step::Idle => return,
+                }
+            }
+        };
+        drop(tokio::time::timeout(timeout, push).await);
     }
 
     /// Closes the files, after the listener has stopped, and says what is still pending.
@@ -301,12 +343,20 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
         tls: config::tls(&arguments.tls)?,
         ..Settings::new(mode, &arguments.cache_dir, &arguments.common, secrets, environment)?
     };
+    let recovery = match arguments.recover_every {
+        Some(every) => Some((every, config::github(&arguments.github, environment)?)),
+        None => None,
+    };
     let socket = systemd::socket().map_err(ServeError::Socket)?;
     let door = socket.map_or(Door::Address(arguments.listen), Door::Socket);
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     actix_web::rt::System::new().block_on(async {
         let (stop, stop_at_once) = stop_signals()?;
-        let application = Application::build(settings, door)?.with_admin(arguments.admin_listen)?;
+        let mut application = Application::build(settings, door)?.with_admin(arguments.admin_listen)?;
+        if let Some((every, (root, auth))) = recovery {
+            let places = arguments.hooks.places().cloned().collect();
+            application = application.recovering(Github::new(root, auth)?, places, every);
+        }
         if let Some((address, _)) = &application.admin {
             log::info!("status page on http://{address}/");
         }

@@ -5,8 +5,9 @@
 
 mod counts;
 mod history;
+mod recovery;
 
-use crate::explain;
+use crate::{explain, github::Limits};
 use jiff::Timestamp;
 use prometheus::{Histogram, HistogramOpts};
 use serde::Serialize;
@@ -23,6 +24,7 @@ pub use counts::{Counts, Outcome};
 use history::History;
 pub use history::Span;
 pub(crate) use history::{SPAN_S, SPANS};
+pub use recovery::Recovery;
 
 /// How many deliveries are remembered.
 pub const DELIVERIES_KEPT: usize = 100;
@@ -33,7 +35,17 @@ const ANSWERS_KEPT: usize = 20;
 /// The longest text from outside that is kept, in characters.
 const TEXT_MAX_CHARS: usize = 200;
 
-/// A signed delivery, and what became of it.
+/// Which way a delivery came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// GitHub has brought it.
+    Delivered,
+    /// It was fetched, because GitHub has not.
+    Fetched,
+}
+
+/// A delivery of GitHub's, and what became of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Delivered {
     /// When it was answered.
@@ -42,6 +54,8 @@ pub struct Delivered {
     pub guid: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
+    /// Which way it came.
+    pub way: Way,
     /// Why, where it was not accepted.
     pub reason: Option<String>,
     /// `owner/name`.
@@ -65,6 +79,7 @@ impl Delivered {
             at,
             guid: None,
             outcome: Outcome::Ignored,
+            way: Way::Delivered,
             reason: None,
             repository: None,
             workflow: None,
@@ -113,7 +128,9 @@ pub struct Totals {
 pub struct Notes {
     /// The last deliveries, the latest first.
     pub deliveries: VecDeque<Delivered>,
-    /// When a delivery was last accepted.
+    /// When GitHub last brought a delivery that was understood.
+    pub delivered_at: Option<Timestamp>,
+    /// When it last brought one that was accepted.
     pub accepted_at: Option<Timestamp>,
     /// Datadog's last answers, the latest first.
     pub answers: VecDeque<Answered>,
@@ -135,6 +152,8 @@ pub struct Notes {
     pub rejected_at: Option<Timestamp>,
     /// Why nothing can be recorded of what was pushed.
     pub blocked: Option<String>,
+    /// What was found in GitHub's delivery logs, if they are looked at.
+    pub recovery: Option<Recovery>,
     history: History,
 }
 
@@ -241,8 +260,11 @@ impl Vitals {
         // A page that is cut is another page.
         delivered.url = delivered.url.filter(|url| url.len() <= TEXT_MAX_CHARS);
         let mut notes = self.note();
+        // What was fetched is no sign that GitHub delivers.
+        let came_at = (delivered.way == Way::Delivered).then_some(delivered.at);
+        notes.delivered_at = came_at.or(notes.delivered_at);
         if delivered.outcome == Outcome::Accepted {
-            notes.accepted_at = Some(delivered.at);
+            notes.accepted_at = came_at.or(notes.accepted_at);
             notes.history.add(delivered.at, delivered.conclusion.as_deref(), delivered.duration_ms);
         }
         keep(&mut notes.deliveries, delivered, DELIVERIES_KEPT);
@@ -300,6 +322,28 @@ impl Vitals {
     /// Nothing can be recorded of what was pushed, or it can again.
     pub(crate) fn blocked(&self, why: Option<String>) {
         self.note().blocked = why;
+    }
+
+    /// GitHub's delivery logs are looked at from now on.
+    pub(crate) fn recovers(&self) {
+        self.note().recovery = Some(Recovery::default());
+    }
+
+    /// They were looked at, or could not be.
+    pub(crate) fn swept(&self, at: Timestamp, error: Option<String>, limits: Option<Limits>) {
+        let error = error.map(|mut error| {
+            shorten(&mut error);
+            error
+        });
+        self.note().recovery.get_or_insert_default().swept(at, error, limits);
+    }
+
+    /// A run that no delivery had brought was found, or was taken in.
+    pub(crate) fn holes(&self, found: u64, filled: u64) {
+        let mut notes = self.note();
+        let recovery = notes.recovery.get_or_insert_default();
+        recovery.holes_found += found;
+        recovery.holes_filled += filled;
     }
 
     /// A group of so many runs was written to the journal and synced.

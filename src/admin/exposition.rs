@@ -6,7 +6,7 @@ use super::facts::Facts;
 use crate::{
     admin::health::Reason,
     datadog::Verdict,
-    vitals::{Outcome, Vitals},
+    vitals::{Outcome, Recovery, Vitals},
 };
 use prometheus::{CounterVec, Encoder, GaugeVec, Opts, Registry, TextEncoder};
 
@@ -185,6 +185,49 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Gauge, "runhound_series_limit", None, "The limit on distinct series, --max-series", |facts| {
         one(facts.max_series as u64)
     }),
+    metric(
+        Kind::Counter,
+        "runhound_recovery_sweeps_total",
+        Some("result"),
+        "Looks at GitHub's delivery logs, by whether they were made to their end; none without --recover-every",
+        |facts| {
+            let counts = |recovery: &Recovery| {
+                vec![("done", number(recovery.sweeps)), ("failed", number(recovery.failed_sweeps))]
+            };
+            facts.recovery.as_ref().map(counts).unwrap_or_default()
+        },
+    ),
+    metric(
+        Kind::Gauge,
+        "runhound_seconds_since_last_recovery_sweep",
+        None,
+        "Seconds since a look at GitHub's delivery logs was made to its end; before the first one, since the start",
+        |facts| {
+            let last = facts.recovery.as_ref().map(|recovery| recovery.last_sweep_at.unwrap_or(facts.started_at));
+            signed(last.map(|last| (facts.now.as_second() - last.as_second()).max(0)))
+        },
+    ),
+    metric(
+        Kind::Counter,
+        "runhound_recovery_holes_found_total",
+        None,
+        "Deliveries that failed, and whose runs were not recorded",
+        |facts| some(facts.recovery.as_ref().map(|recovery| recovery.holes_found)),
+    ),
+    metric(
+        Kind::Counter,
+        "runhound_recovery_holes_filled_total",
+        None,
+        "Deliveries that failed, and whose runs were taken in from GitHub's log",
+        |facts| some(facts.recovery.as_ref().map(|recovery| recovery.holes_filled)),
+    ),
+    metric(
+        Kind::Gauge,
+        "runhound_github_requests_remaining",
+        None,
+        "Requests that are left of GitHub's primary rate limit",
+        |facts| some(facts.recovery.as_ref().and_then(|recovery| recovery.requests_remaining)),
+    ),
     metric(Kind::Gauge, "runhound_file_bytes", Some("file"), "Size of a file in the cache directory", |facts| {
         facts.files.iter().map(|file| (file.kind, number(file.bytes))).collect()
     }),
@@ -237,7 +280,8 @@ mod tests {
     #[test]
     fn each_metric_has_a_type_and_help_and_a_name_of_its_unit() {
         let file = FileSize { kind: "journal", path: "journal.jsonl".to_owned(), bytes: 1 };
-        let text = exposed(&Facts { clock_apart_seconds: Some(0), files: vec![file], ..facts() });
+        let recovery = Some(Recovery { requests_remaining: Some(1), ..Recovery::default() });
+        let text = exposed(&Facts { clock_apart_seconds: Some(0), files: vec![file], recovery, ..facts() });
         for Metric { name, kind, help, .. } in METRICS {
             let kind = if *kind == Kind::Counter { "counter" } else { "gauge" };
             assert!(text.contains(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")), "{name}");

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     ledger::Overview,
-    vitals::{Answered, Delivered, Outcome, Span, Vitals},
+    vitals::{Answered, Delivered, Outcome, Recovery, Span, Vitals},
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -70,7 +70,7 @@ pub struct Facts {
     pub troubles: Vec<Trouble>,
     /// Requests to the webhook, by what became of them.
     pub deliveries: BTreeMap<&'static str, u64>,
-    /// When the last signed delivery came, of the kinds that are in `recent`.
+    /// When GitHub last brought a signed delivery, of the kinds that are in `recent`.
     pub last_delivery_at: Option<Timestamp>,
     /// When a run was last accepted.
     pub last_accepted_at: Option<Timestamp>,
@@ -104,6 +104,8 @@ pub struct Facts {
     pub max_series: usize,
     /// Tags whose new values are sent as `other`.
     pub capped_tags: Vec<&'static str>,
+    /// What was found in GitHub's delivery logs, if they are looked at.
+    pub recovery: Option<Recovery>,
     /// Secrets and certificates whose files cannot be used as they are now, so that those of before are.
     pub stale: Vec<&'static str>,
     /// The files, and how large they are.
@@ -147,7 +149,7 @@ impl Facts {
             degraded: false,
             troubles: Vec::new(),
             deliveries: Outcome::ALL.map(|outcome| (outcome.name(), vitals.counts().of(outcome))).into(),
-            last_delivery_at: notes.deliveries.front().map(|delivered| delivered.at),
+            last_delivery_at: notes.delivered_at,
             last_accepted_at: notes.accepted_at,
             pending: overview.as_ref().map(|overview| Pending {
                 runs: overview.standing.pending,
@@ -172,6 +174,7 @@ impl Facts {
             series,
             max_series: about.max_series,
             capped_tags: overview.map(|overview| overview.capped).unwrap_or_default(),
+            recovery: notes.recovery.clone(),
             stale,
             files,
             history: notes.history(now),

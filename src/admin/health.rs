@@ -78,11 +78,13 @@ pub enum Reason {
     SeriesLimited,
     /// What is in use was read before, and cannot be read again.
     SecretsStale,
+    /// GitHub's delivery logs cannot be looked at.
+    RecoveryFails,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DatadogRefuses,
         Self::DatadogSilent,
         Self::BacklogOld,
@@ -92,6 +94,7 @@ impl Reason {
         Self::RunsRejected,
         Self::SeriesLimited,
         Self::SecretsStale,
+        Self::RecoveryFails,
     ];
 
     /// The word for it, as in `/status.json` and in the metric `runhound_degraded`.
@@ -107,6 +110,7 @@ impl Reason {
             Self::RunsRejected => "runs_rejected",
             Self::SeriesLimited => "series_limited",
             Self::SecretsStale => "secrets_stale",
+            Self::RecoveryFails => "recovery_fails",
         }
     }
 
@@ -137,6 +141,10 @@ impl Reason {
             }
             Self::SecretsStale => {
                 "What was read before is in use. The log names the file and why it cannot be used; mend it, no restart is needed."
+            }
+            Self::RecoveryFails => {
+                "Deliveries are taken as they come; those that fail are not noticed. See to the token (GITHUB_TOKEN_FILE), its \
+                 rights on webhooks, and outgoing HTTPS to GitHub."
             }
             Self::SeriesLimited => {
                 "See the log for the tag with the most values. Raise --max-series if they are worth their cost."
@@ -213,6 +221,9 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
             Reason::RunsInDoubt,
             format!("{} in doubt since the start", count(facts.runs.in_doubt, "run")),
         ));
+    }
+    if let Some(error) = facts.recovery.as_ref().and_then(|recovery| recovery.error.as_ref()) {
+        troubles.push(Trouble::new(Reason::RecoveryFails, format!("GitHub's delivery logs cannot be read: {error}")));
     }
     if !facts.stale.is_empty() {
         let what = format!("Cannot be read or used as they are now: {}", facts.stale.join(", "));

@@ -9,7 +9,7 @@ use super::{
     facts::Facts,
     words::{self, Text, Time, count, grouped},
 };
-use crate::vitals::{Answered, DELIVERIES_KEPT, Delivered, Outcome};
+use crate::vitals::{Answered, DELIVERIES_KEPT, Delivered, Outcome, Recovery, Way};
 use askama::Template;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
@@ -181,7 +181,7 @@ impl Row {
             key: delivered.at.as_nanosecond().to_string(),
             time: Time::new(delivered.at, now),
             outcome: delivered.outcome.name(),
-            reason: Text::of(delivered.reason.as_deref()),
+            reason: Text::of(delivered.reason.as_deref().or((delivered.way == Way::Fetched).then_some("fetched"))),
             repository: Text::of(delivered.repository.as_deref()),
             workflow: Text::of(delivered.workflow.as_deref()),
             conclusion: Text::of(delivered.conclusion.as_deref()),
@@ -376,7 +376,22 @@ fn groups(facts: &Facts) -> Vec<Group> {
     if facts.target.is_some() {
         groups.push(Group { name: "Pushes", facts: pushes });
     }
+    groups.extend(
+        facts.recovery.as_ref().map(|recovery| Group { name: "Recovery", facts: recovered(recovery, facts.now) }),
+    );
     groups
+}
+
+/// What was found in GitHub's delivery logs.
+fn recovered(recovery: &Recovery, now: jiff::Timestamp) -> Vec<Fact> {
+    let look = if recovery.failing_since.is_some() { "warn" } else { "" };
+    let mut facts = vec![
+        Fact::last("last sweep", recovery.last_sweep_at.map(|at| Time::new(at, now))).looks(look),
+        Fact::of("holes found", recovery.holes_found, "warn"),
+        Fact::of("holes filled", recovery.holes_filled, ""),
+    ];
+    facts.extend(recovery.requests_remaining.map(|left| Fact::new("requests left at GitHub", grouped(left))));
+    facts
 }
 
 #[cfg(test)]

@@ -134,9 +134,35 @@ fn a_certificate_and_its_key_need_each_other() {
 
 #[test]
 fn no_flag_takes_a_secret() {
-    // This one names the file that a secret is in.
-    for (command, flag) in flags().into_iter().filter(|(_, flag)| flag.get_long() != Some("tls-key")) {
+    // These name the file that a secret is in.
+    let is_a_file = |flag: &clap::Arg| matches!(flag.get_long(), Some("tls-key" | "github-app-key"));
+    for (command, flag) in flags().into_iter().filter(|(_, flag)| !is_a_file(flag)) {
         let long = flag.get_long().unwrap();
         assert!(!["secret", "key", "token", "password"].iter().any(|word| long.contains(word)), "{command} --{long}");
+    }
+}
+
+#[test]
+fn what_asks_github_needs_to_know_whom_and_of_what() {
+    let parse = |arguments: &str| Cli::read_from(arguments.split(' ').map(OsString::from));
+    let hook = "--url https://r.example/webhook";
+    for (fine, missing) in [
+        (format!("register --repository a/b {hook}"), format!("register {hook}")),
+        ("recover --organization a".to_owned(), "recover".to_owned()),
+        ("recover --repository a/b --hook 7".to_owned(), "recover --repository a/b,a/c --hook 7".to_owned()),
+        ("backfill --repository a/b --since 3d".to_owned(), "backfill --since 3d".to_owned()),
+        ("backfill --repository a/b --since 3d --late historical".to_owned(), "backfill --repository a/b".to_owned()),
+        (
+            "backfill --repository a/b --since 3d --to http://127.0.0.1/webhook".to_owned(),
+            "backfill --repository a/b --since 3d --late historical --to http://127.0.0.1/webhook".to_owned(),
+        ),
+        ("serve --recover-every 15m --organization a".to_owned(), "serve --recover-every 15m".to_owned()),
+        (
+            "recover --organization a --github-app-id 1 --github-app-key a.pem".to_owned(),
+            "recover --organization a --github-app-id 1".to_owned(),
+        ),
+    ] {
+        assert!(parse(&format!("runhound {fine}")).is_ok(), "{fine}");
+        assert!(parse(&format!("runhound {missing}")).is_err(), "{missing}");
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{explain::explain, metrics::ExtraTag};
+use crate::{cli::GithubArgs, explain::explain, github::Auth, metrics::ExtraTag};
 use std::{collections::BTreeSet, io::Write};
 use tempfile::NamedTempFile;
 
@@ -178,7 +178,7 @@ fn a_tag_that_every_run_sets_itself_is_refused_by_name() {
     for key in RUN_TAG_KEYS {
         for tag in [format!("{key}:x"), format!("a:b,{}:x", key.to_uppercase()), format!("_{key}:x"), key.to_owned()] {
             let error = tagging_of(&[("DD_TAGS", &tag)]).unwrap_err();
-            assert_eq!(error.to_string(), format!("DD_TAGS: the tag {key} is set by every run itself"));
+            assert_eq!(error.to_string(), format!("DD_TAGS: the tag {key} is set by runs themselves"));
         }
     }
     assert!(tagging_of(&[("DD_TAGS", "branches:x,my_event:y,x:branch")]).is_ok());
@@ -297,7 +297,42 @@ fn every_error() -> Vec<ConfigError> {
         with_branches(&["["]).unwrap_err(),
         Repositories::new(&["[".to_owned()]).unwrap_err(),
         tls(&TlsArgs { tls_cert: Some(path(&not_utf8).into()), tls_key: Some(path(&two_keys).into()) }).unwrap_err(),
+        github(&asking(&hush_url, None), &of(&[])).unwrap_err(),
+        github(&asking("https://github.com", None), &of(&[])).unwrap_err(),
+        github(&asking("https://github.com", None), &of(&[("GITHUB_TOKEN", &words)])).unwrap_err(),
+        github(&asking("https://github.com", None), &of(&[("GITHUB_TOKEN_FILE", path(&two_keys))])).unwrap_err(),
+        github(&asking("https://github.com", None), &of(&[("GITHUB_TOKEN_FILE", "/nowhere")])).unwrap_err(),
+        github(&asking("https://github.com", Some(path(&two_keys))), &of(&[])).unwrap_err(),
     ]
+}
+
+/// Asks a GitHub, as an App with this key if there is one.
+fn asking(url: &str, key: Option<&str>) -> GithubArgs {
+    GithubArgs {
+        github_url: url.to_owned(),
+        github_app_id: key.map(|_| "1".to_owned()),
+        github_app_key: key.map(Into::into),
+    }
+}
+
+#[test]
+fn github_is_asked_with_the_token_of_the_variable_then_of_the_file_and_below_its_root() {
+    let file = file_of("of-the-file\n");
+    let both = [("GITHUB_TOKEN", "of-the-variable"), ("GITHUB_TOKEN_FILE", path(&file))];
+    for (variables, token) in [(&both[..], "of-the-variable"), (&both[1..], "of-the-file")] {
+        let (root, auth) = github(&asking("https://ghe.example.com", None), &of(variables)).unwrap();
+        assert_eq!(root, "https://ghe.example.com/api/v3");
+        assert!(matches!(auth, Auth::Token(found) if found.text() == token));
+    }
+}
+
+#[test]
+fn a_new_webhook_gets_the_secret_of_the_variable_or_the_first_of_the_file() {
+    let file = file_of("\n first \nsecond\n");
+    let both = [("GITHUB_WEBHOOK_SECRET", "it\n"), ("GITHUB_WEBHOOK_SECRET_FILE", path(&file))];
+    assert_eq!(webhook_secret(&of(&both)).unwrap(), "it");
+    assert_eq!(webhook_secret(&of(&both[1..])).unwrap(), "first");
+    assert!(matches!(webhook_secret(&of(&[])), Err(ConfigError::NoSecret)));
 }
 
 /// Its variant. A new one does not compile until it is among `VARIANTS` and so in `every_error`.
@@ -315,10 +350,14 @@ const fn variant(error: &ConfigError) -> &'static str {
         ConfigError::NotText(_) => VARIANTS[9],
         ConfigError::BadRepository { .. } => VARIANTS[10],
         ConfigError::BadTls(_) => VARIANTS[11],
+        ConfigError::BadGithubUrl => VARIANTS[12],
+        ConfigError::NoToken => VARIANTS[13],
+        ConfigError::BadToken { .. } => VARIANTS[14],
+        ConfigError::BadAppKey { .. } => VARIANTS[15],
     }
 }
 
-const VARIANTS: [&str; 12] = [
+const VARIANTS: [&str; 16] = [
     "no secret",
     "empty file",
     "unreadable file",
@@ -331,6 +370,10 @@ const VARIANTS: [&str; 12] = [
     "not text",
     "bad repository",
     "bad tls",
+    "bad address of github",
+    "no token",
+    "bad token",
+    "bad key of an app",
 ];
 
 #[test]

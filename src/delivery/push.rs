@@ -78,7 +78,8 @@ impl<I: Intake> Delivery<I> {
         }
     }
 
-    /// A 2xx is believed for the seconds that lie inside the window by the answer's own clock.
+    /// A 2xx is believed for the seconds that lie inside the window by the answer's own clock, and for those of runs that are
+    /// counted however long ago they were: whether Datadog keeps those is a setting there.
     fn taken(&mut self, piece: Piece, payload: MetricPayload, moment: Moment) -> Step {
         let answered_at = self.now.at(moment).unwrap_or(moment.unix);
         let window = answered_at - WINDOW_BEHIND_S..=answered_at + WINDOW_AHEAD_S;
@@ -90,8 +91,8 @@ impl<I: Intake> Delivery<I> {
         if let (Some(batch), Some(slot)) = (&mut self.batch, piece.slots.last()) {
             batch.witness = Some(slot.clone());
         }
-        let (taken, dropped): (Vec<Slot>, Vec<Slot>) =
-            piece.slots.into_iter().partition(|slot| window.contains(&slot.second));
+        let is_taken = |slot: &Slot| window.contains(&slot.second) || slot.is_historical();
+        let (taken, dropped): (Vec<Slot>, Vec<Slot>) = piece.slots.into_iter().partition(is_taken);
         if !dropped.is_empty() {
             self.chores.push_back(Chore::Unseal { keys: ledger::keys_of(&dropped), in_doubt: true });
         }

@@ -1,6 +1,7 @@
 //! A look at the files that changes nothing.
 
-use super::{FileError, Files, RealDisk, Storage, keys::KeySet, layout, lock, recover, state::State};
+use super::{FileError, Files, RealDisk, Reruns, Storage, keys::KeySet, layout, lock, recover, state::State};
+use crate::event::RunKey;
 use std::{fs, io, path::Path};
 
 /// Looks at directory, journal and cache: a line about each, or what is wrong with it. No lock is taken, so a write that
@@ -17,6 +18,38 @@ pub fn inspect(files: &Files) -> Vec<Result<String, FileError>> {
     let journal = read(&files.journal).and_then(|bytes| journal(&files.journal, bytes, &mut state, &sent));
     let cache = cache_bytes.and_then(|bytes| cache(&files.cache, bytes, &state));
     vec![directory(&files.dir), journal, cache]
+}
+
+/// What the files of a service record at one moment, while it may be at work: it decides, this only spares it questions.
+#[derive(Debug, Default)]
+pub struct Known {
+    sent: KeySet,
+    accepted: State,
+}
+
+impl Known {
+    /// What can be read of them now. What cannot is not known.
+    #[must_use]
+    pub fn of(files: &Files) -> Self {
+        let mut known = Self::default();
+        for id in read(&files.cache).ok().flatten().iter().flat_map(|bytes| layout::readable_ids(bytes)) {
+            known.sent.insert(&id);
+        }
+        let journal = read(&files.journal).ok().flatten();
+        let accepted = journal.and_then(|bytes| recover::inspect_journal(&files.journal, &bytes, |_| false).ok());
+        known.accepted = accepted.map(|(state, _)| state).unwrap_or_default();
+        known
+    }
+
+    /// Those of these attempts that would be new.
+    #[must_use]
+    pub fn unknown(&self, mut keys: Vec<RunKey>, reruns: Reruns) -> Vec<RunKey> {
+        keys.retain(|key| match reruns {
+            Reruns::Push => !self.accepted.is_pending(*key) && !self.sent.contains_key(*key),
+            Reruns::Drop => !self.accepted.is_any_attempt_pending(*key) && !self.sent.contains_any_attempt(*key),
+        });
+        keys
+    }
 }
 
 /// Who has the files at the moment, by what they wrote into the lock.
@@ -77,5 +110,36 @@ fn cache(path: &Path, bytes: Option<Vec<u8>>, state: &State) -> Result<String, F
             Ok(format!("{}: a torn write at its end, which a start completes", path.display()))
         }
         Err(flaw) => Err(FileError::damaged(path, flaw.offset, flaw.what)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ledger::{Ledger, Mode, Opened, Options},
+        metrics::tests::{completed, tagging},
+    };
+
+    fn keys(texts: &[&str]) -> Vec<RunKey> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[actix_web::test]
+    async fn what_is_sent_or_pending_is_known_while_a_service_has_the_files_and_asked_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path(), Mode::Live);
+        assert_eq!(Known::of(&files).unknown(keys(&["1"]), Reruns::Push), keys(&["1"]), "there are no files");
+        fs::write(&files.cache, "{\n  \"sent\": [\n    \"7\"\n  ]\n}").unwrap();
+        for (reruns, new) in [(Reruns::Push, &["7/attempts/2", "30433642/attempts/2", "8"][..]), (Reruns::Drop, &["8"])]
+        {
+            let Opened { ledger, owner, .. } = Ledger::open(Options::new(files.clone(), reruns, 1)).unwrap();
+            ledger.accept(tagging().run(&completed(), 1), 1).await.unwrap();
+            let all = keys(&["7", "7/attempts/2", "30433642", "30433642/attempts/2", "8"]);
+            assert_eq!(Known::of(&files).unknown(all.clone(), reruns), keys(new), "{reruns:?}");
+            assert_eq!(ledger.unknown(all).await.unwrap(), keys(new), "{reruns:?}");
+            drop(ledger);
+            owner.join().unwrap();
+        }
     }
 }

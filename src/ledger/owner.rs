@@ -44,6 +44,7 @@ pub(crate) enum Command {
     SetAside { lines: String, reply: Reply<()> },
     Mark { keys: Vec<RunKey>, reply: Reply<()> },
     LogPayload { line: String, reply: Reply<()> },
+    Unknown { keys: Vec<RunKey>, reply: Reply<Vec<RunKey>> },
     Standing { reply: Reply<Standing> },
     Overview { reply: Reply<Overview> },
     Ready { reply: Reply<()> },
@@ -232,6 +233,10 @@ impl Owner {
                 let logged = self.payloads.append(self.storage.as_ref(), line.as_bytes());
                 answer(reply, logged.map_err(|error| unavailable(&self.payloads, &error)));
             }
+            Command::Unknown { mut keys, reply } => {
+                keys.retain(|key| !self.is_recorded(*key));
+                answer(reply, Ok(keys));
+            }
             Command::Standing { reply } => answer(reply, Ok(self.standing())),
             Command::Overview { reply } => answer(reply, Ok(self.overview())),
             Command::Ready { reply } => answer(reply, self.ready()),
@@ -240,12 +245,10 @@ impl Owner {
     }
 
     fn accept(&mut self, run: Arc<Run>, line: Vec<u8>, now: i64, reply: Reply<Accepted>, group: &mut Group) {
-        let (key, is_on_disk) = match self.reruns {
-            Reruns::Push => (run.key, self.state.is_pending(run.key) || self.cache.contains_key(run.key)),
-            Reruns::Drop => (
-                RunKey { attempt: Attempt::FIRST, ..run.key },
-                self.state.is_any_attempt_pending(run.key) || self.cache.contains_any_attempt(run.key),
-            ),
+        let is_on_disk = self.is_recorded(run.key);
+        let key = match self.reruns {
+            Reruns::Push => run.key,
+            Reruns::Drop => RunKey { attempt: Attempt::FIRST, ..run.key },
         };
         if is_on_disk {
             answer(reply, Ok(Accepted::Duplicate));
@@ -258,6 +261,14 @@ impl Owner {
             group.came_at.get_or_insert(now);
             let (run, line) = self.series.bound(run, line, now);
             group.add(Record::Accept(run), &line, Waiting::Accept(reply, Accepted::New));
+        }
+    }
+
+    /// Whether a delivery of this attempt would be a duplicate of what is on disk.
+    fn is_recorded(&self, key: RunKey) -> bool {
+        match self.reruns {
+            Reruns::Push => self.state.is_pending(key) || self.cache.contains_key(key),
+            Reruns::Drop => self.state.is_any_attempt_pending(key) || self.cache.contains_any_attempt(key),
         }
     }
 

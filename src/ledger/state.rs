@@ -327,6 +327,10 @@ impl State {
     /// The second of a run whose tag set has none before `unused` left.
     fn second(&self, run: &Run, unused: i64, now: i64) -> Option<i64> {
         let is_current = (now - END_MAX_AGE_S..=now).contains(&run.end);
+        // Its seconds are used by runs like it alone, and the last one is never forgotten.
+        if !is_current && run.end <= now && run.tag_set.is_historical() {
+            return Some(run.end.max(unused)).filter(|second| *second <= now);
+        }
         let end = if is_current { run.end } else { now };
         // A birth after now means that the clock was ahead then, and says nothing.
         let second = end.max(unused).max(self.birth.min(now));
@@ -337,9 +341,10 @@ impl State {
     /// again at the second `now` are left out.
     pub(super) fn records(&self, now: Option<i64>, sent: usize) -> Vec<Record> {
         let mut records = vec![Record::Journal { format: FORMAT, birth: self.birth }];
-        let is_kept = |second: i64| now.is_none_or(|now| second + LAST_KEPT_S > now);
+        let is_kept =
+            |(tag_set, second): &(&Arc<TagSet>, &i64)| now.is_none_or(|now| is_needed(tag_set, **second, now));
         // In one order, so that the same state makes the same file.
-        let last: BTreeMap<_, _> = self.last.iter().filter(|(_, second)| is_kept(**second)).collect();
+        let last: BTreeMap<_, _> = self.last.iter().filter(is_kept).collect();
         let last = last.into_iter().map(|(tag_set, second)| (Arc::clone(tag_set), *second));
         records.extend(last.map(|(tag_set, second)| Record::Last { tag_set, second }));
         let batch = self.batch.iter().flat_map(|batch| &batch.slots);
@@ -359,10 +364,15 @@ impl State {
     /// Drops from memory what a new journal made from `records` leaves out.
     pub(super) fn forget_old(&mut self, now: Option<i64>) {
         if let Some(now) = now {
-            self.last.retain(|_, second| *second + LAST_KEPT_S > now);
+            self.last.retain(|tag_set, second| is_needed(tag_set, *second, now));
         }
         self.tag_sets.retain(|tag_set| Arc::strong_count(tag_set) > 1);
     }
+}
+
+/// Whether a run could still be given a second that was used.
+fn is_needed(tag_set: &TagSet, second: i64, now: i64) -> bool {
+    second + LAST_KEPT_S > now || tag_set.is_historical()
 }
 
 #[cfg(test)]

@@ -62,6 +62,9 @@ pub const RUN_TAG_KEYS: [&str; 13] = [
     "workflow_path",
 ];
 
+/// The key of the tag by which runs are counted at their own time, however long ago.
+pub const BACKFILL_TAG: &str = "backfill";
+
 /// How runs are tagged: everything about it that is configuration.
 #[derive(Debug, Clone)]
 pub struct Tagging {

@@ -1,10 +1,10 @@
 //! What came of a replay, for people.
 
 use crate::{
+    inlet::Answered,
     metrics::{MetricKind, MetricPayload},
     vitals::Totals,
 };
-use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -13,34 +13,6 @@ use std::{
 
 /// More tag sets than this are counted, not shown.
 const TAG_SETS_SHOWN: usize = 50;
-
-/// The receiver's answer to one delivery.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answered {
-    Accepted,
-    Duplicate,
-    Ignored(String),
-    Refused(String),
-}
-
-#[derive(Deserialize)]
-struct Body {
-    status: Option<String>,
-    reason: Option<String>,
-    error: Option<String>,
-}
-
-impl Answered {
-    pub(super) fn new(status: u16, body: &[u8]) -> Self {
-        let body = serde_json::from_slice(body).unwrap_or(Body { status: None, reason: None, error: None });
-        match (status, body.status.as_deref()) {
-            (202, Some("accepted")) => Self::Accepted,
-            (200, Some("duplicate")) => Self::Duplicate,
-            (200, Some("ignored")) => Self::Ignored(body.reason.unwrap_or_default()),
-            _ => Self::Refused(format!("{status} {}", body.error.unwrap_or_default()).trim_end().to_owned()),
-        }
-    }
-}
 
 /// The count or mean of one series.
 #[derive(Debug, Default)]
@@ -157,22 +129,5 @@ impl fmt::Display for Summary {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_what_status_and_body_say_together() {
-        assert_eq!(Answered::new(202, br#"{"status":"accepted","id":"1"}"#), Answered::Accepted);
-        assert_eq!(Answered::new(200, br#"{"status":"duplicate","id":"1"}"#), Answered::Duplicate);
-        assert_eq!(
-            Answered::new(200, br#"{"status":"ignored","reason":"ping"}"#),
-            Answered::Ignored("ping".to_owned())
-        );
-        assert_eq!(Answered::new(401, br#"{"error":"no"}"#), Answered::Refused("401 no".to_owned()));
-        assert_eq!(Answered::new(200, b"<html>"), Answered::Refused("200".to_owned()));
     }
 }

@@ -31,6 +31,36 @@ fn the_last_deliveries_are_kept_and_no_long_text_of_them() {
 }
 
 #[test]
+fn what_was_fetched_is_counted_as_a_run_and_is_no_sign_that_github_delivers() {
+    let vitals = Vitals::default();
+    let accepted = |second, way| Delivered { outcome: Outcome::Accepted, way, ..Delivered::at(at(second)) };
+    vitals.delivered(accepted(1, Way::Delivered));
+    vitals.delivered(accepted(2, Way::Fetched));
+    let notes = vitals.notes();
+    assert_eq!((notes.accepted_at, notes.delivered_at), (Some(at(1)), Some(at(1))));
+    assert_eq!(notes.history(at(2)).iter().map(Span::runs).sum::<u64>(), 2);
+    assert_eq!(serde_json::to_value(&notes.deliveries[0]).unwrap()["way"], "fetched");
+}
+
+#[test]
+fn looks_at_githubs_logs_fail_from_the_first_failure_to_the_next_one_that_is_made() {
+    let vitals = Vitals::default();
+    assert!(vitals.notes().recovery.is_none(), "nobody looks");
+    vitals.recovers();
+    for second in [5, 6] {
+        vitals.swept(at(second), Some("x".repeat(5000)), None);
+    }
+    let recovery = vitals.notes().recovery.unwrap();
+    assert_eq!((recovery.failing_since, recovery.failed_sweeps, recovery.last_sweep_at), (Some(at(5)), 2, None));
+    assert_eq!(recovery.error.unwrap().len(), TEXT_MAX_CHARS);
+    vitals.holes(2, 1);
+    vitals.swept(at(7), None, Some(Limits { limit: 5000, remaining: 17, reset: 9 }));
+    let recovery = vitals.notes().recovery.unwrap();
+    assert_eq!((recovery.failing_since, recovery.error, recovery.last_sweep_at), (None, None, Some(at(7))));
+    assert_eq!((recovery.holes_found, recovery.holes_filled, recovery.requests_remaining), (2, 1, Some(17)));
+}
+
+#[test]
 fn failing_begins_with_the_first_failure_and_ends_with_a_request_that_is_fine() {
     let vitals = Vitals::default();
     vitals.datadog(answered("series", "taken", 1), true);

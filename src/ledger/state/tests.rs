@@ -123,6 +123,38 @@ fn used_seconds_are_kept_until_no_run_can_be_given_them_again() {
     assert!(!has_last(state.records(Some(NOW + LAST_KEPT_S), 1)));
 }
 
+/// A run that is counted at its own time, however long ago.
+fn historical(id: u64, end: i64) -> Arc<Run> {
+    let tags = vec!["backfill:2026-01-01".to_owned(), "conclusion:success".to_owned()];
+    let tag_set = Arc::new(TagSet { prefix: "github.actions".to_owned(), tags });
+    Arc::new(Run { key: id.to_string().parse().unwrap(), end, duration_ms: None, tag_set })
+}
+
+#[test]
+fn a_historical_run_takes_its_own_end_however_long_ago_and_before_the_journals_birth() {
+    let mut state =
+        state([historical(1, NOW - 9_000_000), historical(2, NOW - 9_000_000), historical(3, NOW - 5_000_000)]);
+    assert_eq!(seal(&mut state, NOW), [(NOW - 9_000_000, 2), (NOW - 5_000_000, 1)]);
+    let mut state = self::state([historical(1, NOW + 5), historical(2, NOW - 60)]);
+    assert_eq!(seal(&mut state, NOW), [(NOW - 60, 1), (NOW, 1)], "the future is not history");
+}
+
+#[test]
+fn no_second_of_a_historical_tag_set_is_used_twice_however_long_ago_it_was_used() {
+    let mut state = state([historical(1, NOW - 9_000_000)]);
+    assert_eq!(seal(&mut state, NOW), [(NOW - 9_000_000, 1)]);
+    state.settle(&["1".parse().unwrap()]);
+    let mut after_compaction = State::default();
+    for record in state.records(Some(NOW + 999_999), 1) {
+        after_compaction.apply(record).unwrap();
+    }
+    state.forget_old(Some(NOW + 999_999));
+    for mut state in [state, after_compaction] {
+        state.apply(Record::Accept(historical(2, NOW - 9_000_000))).unwrap();
+        assert_eq!(seal(&mut state, NOW), [(NOW - 8_999_999, 1)]);
+    }
+}
+
 #[test]
 fn records_that_contradict_each_other_are_told() {
     let mut state = state([run(1, NOW, "ci")]);

@@ -1,0 +1,317 @@
+//! Workflow runs, as the API tells of them after the fact, and the deliveries that they would have been.
+
+use super::{Github, GithubError, Place};
+use crate::event::{Attempt, RunId, RunKey};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::{collections::HashMap, num::NonZeroU32};
+
+/// The most results that one search gives. Source: "List workflow runs for a repository".
+pub const SEARCH_MAX: u64 = 1000;
+
+/// A run that has changed so long after the end of its last job was changed by something else than its end. GitHub completes
+/// a run some seconds after its last job.
+const CHANGED_AFTER_S: i64 = 60;
+
+/// An attempt of a run, with what a delivery would have told of it. Any field but the ID can be missing or null.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListedRun {
+    /// The run's ID.
+    pub id: u64,
+    /// Which attempt this is; of a run, its last one.
+    #[serde(default)]
+    pub run_attempt: Option<NonZeroU32>,
+    /// When the run was made.
+    #[serde(default)]
+    pub created_at: Option<Timestamp>,
+    /// When it was last changed; at its completion that is its end.
+    #[serde(default)]
+    pub updated_at: Option<Timestamp>,
+    #[serde(default)]
+    workflow_id: Option<u64>,
+    #[serde(flatten)]
+    more: More,
+}
+
+/// What is handed on as it stands.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct More {
+    status: Value,
+    event: Value,
+    path: Value,
+    head_branch: Value,
+    conclusion: Value,
+    run_started_at: Value,
+    html_url: Value,
+    actor: Option<Account>,
+    triggering_actor: Option<Account>,
+    head_repository: Option<HeadRepository>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Account {
+    login: Value,
+    #[serde(rename = "type")]
+    kind: Value,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct HeadRepository {
+    id: Value,
+    full_name: Value,
+}
+
+impl ListedRun {
+    /// The keys of its attempts up to this one, the first one first.
+    pub fn keys(&self) -> impl Iterator<Item = RunKey> + use<> {
+        let id = RunId(self.id);
+        let last = self.run_attempt.map_or(1, NonZeroU32::get);
+        (1..=last).filter_map(NonZeroU32::new).map(move |attempt| RunKey { id, attempt: Attempt(attempt) })
+    }
+
+    /// Whether a delivery would have told of its completion.
+    #[must_use]
+    pub fn is_completed(&self) -> bool {
+        self.more.status.as_str() == Some("completed")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    total_count: u64,
+    workflow_runs: Vec<ListedRun>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Jobs {
+    jobs: Vec<Job>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Job {
+    completed_at: Option<Timestamp>,
+}
+
+/// A repository and its workflows: what the deliveries of its runs say of them.
+#[derive(Debug)]
+pub struct Workflows {
+    repository: Value,
+    workflows: HashMap<u64, Value>,
+}
+
+impl Workflows {
+    /// The payload of the delivery that tells of this attempt, which ended then.
+    #[must_use]
+    pub fn payload(&self, run: &ListedRun, end: Option<Timestamp>) -> String {
+        // GitHub sends the completion in the name of who triggered the attempt.
+        let More { triggering_actor, actor, .. } = &run.more;
+        let sender = triggering_actor.as_ref().or(actor.as_ref());
+        let workflow = run.workflow_id.and_then(|id| self.workflows.get(&id));
+        let run = ListedRun { updated_at: end.or(run.updated_at), ..run.clone() };
+        json!({
+            "action": "completed",
+            "workflow_run": run,
+            "workflow": workflow,
+            "repository": self.repository,
+            "sender": sender,
+        })
+        .to_string()
+    }
+}
+
+impl Github {
+    /// What the deliveries of a repository's runs would say of it and of its workflows.
+    ///
+    /// # Errors
+    /// GitHub does not tell.
+    pub async fn workflows(&self, place: &Place) -> Result<Workflows, GithubError> {
+        #[derive(Deserialize)]
+        struct Page {
+            workflows: Vec<Value>,
+        }
+        let path = place.path();
+        let mut repository: Value = Self::read(&path, &self.get(place, &path).await?)?;
+        if let Some(fields) = repository.as_object_mut() {
+            fields
+                .retain(|field, _| matches!(field.as_str(), "id" | "name" | "full_name" | "owner" | "default_branch"));
+        }
+        let mut workflows = HashMap::new();
+        let mut next = Some(format!("{path}/actions/workflows?per_page=100"));
+        while let Some(path) = next {
+            let reply = self.get(place, &path).await?;
+            for workflow in Self::read::<Page>(&path, &reply)?.workflows {
+                let about = json!({"name": workflow.get("name"), "path": workflow.get("path")});
+                workflows.extend(workflow.get("id").and_then(Value::as_u64).map(|id| (id, about)));
+            }
+            next = reply.next;
+        }
+        Ok(Workflows { repository, workflows })
+    }
+
+    /// A page of the completed runs that were made from `since` to `until`, both seconds included, the newest first: how many
+    /// there are in all, those of the page, and the path of the next one. The first has no path.
+    ///
+    /// # Errors
+    /// GitHub does not tell.
+    pub async fn runs(
+        &self,
+        place: &Place,
+        (since, until): (i64, i64),
+        path: Option<String>,
+    ) -> Result<(u64, Vec<ListedRun>, Option<String>), GithubError> {
+        let time = |second| Timestamp::from_second(second).unwrap_or_default();
+        let first = || {
+            let runs = format!("{}/actions/runs", place.path());
+            format!("{runs}?status=completed&per_page=100&created={}..{}", time(since), time(until))
+        };
+        let path = path.unwrap_or_else(first);
+        let reply = self.get(place, &path).await?;
+        let Page { total_count, workflow_runs } = Self::read(&path, &reply)?;
+        Ok((total_count, workflow_runs, reply.next))
+    }
+
+    /// One attempt of a run.
+    ///
+    /// # Errors
+    /// GitHub does not tell.
+    pub async fn attempt(&self, place: &Place, key: RunKey) -> Result<ListedRun, GithubError> {
+        let path = attempt_path(place, key);
+        Self::read(&path, &self.get(place, &path).await?)
+    }
+
+    /// When an attempt ended: when it was last changed, or at the latest end of its jobs, if it was changed by something else
+    /// since. `None` where neither is known.
+    ///
+    /// # Errors
+    /// GitHub does not tell.
+    pub async fn end(&self, place: &Place, run: &ListedRun, key: RunKey) -> Result<Option<Timestamp>, GithubError> {
+        let mut latest: Option<Timestamp> = None;
+        let mut next = Some(format!("{}/jobs?per_page=100", attempt_path(place, key)));
+        while let Some(path) = next {
+            let reply = self.get(place, &path).await?;
+            let Jobs { jobs } = Self::read(&path, &reply)?;
+            latest = jobs.into_iter().filter_map(|job| job.completed_at).chain(latest).max();
+            next = reply.next;
+        }
+        Ok(match (run.updated_at, latest) {
+            (Some(changed), Some(end)) if changed.as_second() - end.as_second() <= CHANGED_AFTER_S => Some(changed),
+            (changed, end) => end.or(changed),
+        })
+    }
+}
+
+fn attempt_path(place: &Place, key: RunKey) -> String {
+    format!("{}/actions/runs/{}/attempts/{}", place.path(), key.id.0, key.attempt.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{CompletedRun, Event, parse};
+
+    /// As the API writes a run, cut to what matters and some that does not.
+    fn listed(change: impl FnOnce(&mut Value)) -> ListedRun {
+        let account = |login: &str, kind: &str| json!({"login": login, "id": 7, "type": kind, "site_admin": false});
+        let mut run = json!({
+            "id": 18_446_744_073_709_551_615_u64,
+            "name": "PR #166",
+            "run_attempt": 3,
+            "status": "completed",
+            "conclusion": "failure",
+            "event": "push",
+            "workflow_id": 21,
+            "path": ".github/workflows/ci.yml@main",
+            "head_branch": "main",
+            "created_at": "2026-02-02T17:00:00Z",
+            "run_started_at": "2026-03-02T17:13:07Z",
+            "updated_at": "2026-03-02T17:14:07Z",
+            "html_url": "https://github.com/acme/web/actions/runs/1",
+            "actor": account("ada", "User"),
+            "triggering_actor": account("bot", "Bot"),
+            "head_repository": {"id": 5, "full_name": "acme/web", "owner": account("acme", "Organization")},
+        });
+        change(&mut run);
+        serde_json::from_value(run).unwrap()
+    }
+
+    fn workflows() -> Workflows {
+        Workflows {
+            repository: json!({
+                "id": 5, "name": "web", "full_name": "acme/web", "default_branch": "main", "owner": {"login": "acme"},
+            }),
+            workflows: HashMap::from([(21, json!({"name": "CI", "path": ".github/workflows/ci.yml"}))]),
+        }
+    }
+
+    fn completed(run: &ListedRun, end: Option<&str>) -> CompletedRun {
+        let payload = workflows().payload(run, end.map(|end| end.parse().unwrap()));
+        match parse(Some("workflow_run"), payload.as_bytes()).unwrap() {
+            Event::Completed(completed) => *completed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_listed_run_derives_to_what_its_delivery_would_have() {
+        let run = completed(&listed(|_| {}), None);
+        assert_eq!(run.key.to_string(), "18446744073709551615/attempts/3");
+        assert_eq!(run.repository.to_string(), "acme/web");
+        let texts = [
+            &run.workflow,
+            &run.workflow_path,
+            &run.event,
+            &run.branch,
+            &run.conclusion,
+            &run.sender_type,
+            &run.sender,
+        ];
+        let texts = texts.map(|text| text.as_deref().unwrap());
+        assert_eq!(texts, ["CI", ".github/workflows/ci.yml", "push", "main", "failure", "Bot", "bot"]);
+        assert!(run.on_default_branch);
+        assert_eq!((run.actor.as_deref(), run.triggering_actor.as_deref()), (Some("ada"), Some("bot")));
+        assert_eq!(run.duration_ms(), Some(60_000));
+    }
+
+    #[test]
+    fn an_end_that_is_told_stands_in_place_of_the_last_change() {
+        assert_eq!(completed(&listed(|_| {}), Some("2026-03-02T17:13:37Z")).duration_ms(), Some(30_000));
+    }
+
+    #[test]
+    fn what_is_missing_or_null_costs_no_run() {
+        let run = listed(|run| {
+            for field in [
+                "actor",
+                "triggering_actor",
+                "head_repository",
+                "conclusion",
+                "run_started_at",
+                "updated_at",
+                "run_attempt",
+            ] {
+                run[field] = Value::Null;
+            }
+            run["workflow_id"] = json!(22);
+            run.as_object_mut().unwrap().remove("event");
+        });
+        let run = completed(&run, None);
+        assert_eq!(run.key.to_string(), "18446744073709551615");
+        assert_eq!(run.workflow.as_deref(), Some("ci.yml"), "a workflow that is no longer there has its file's name");
+        assert_eq!((run.duration_ms(), run.on_default_branch, run.sender), (None, false, None));
+    }
+
+    #[test]
+    fn a_run_has_the_keys_of_all_its_attempts() {
+        let keys = |attempt: Value| {
+            let run = listed(|run| (run["id"], run["run_attempt"]) = (json!(5), attempt));
+            run.keys().map(|key| key.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(json!(3)), ["5", "5/attempts/2", "5/attempts/3"]);
+        assert_eq!(keys(json!(1)), ["5"]);
+        assert_eq!(keys(Value::Null), ["5"]);
+    }
+}
