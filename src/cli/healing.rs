@@ -198,8 +198,8 @@ fn duration(text: &str) -> Option<Duration> {
 /// How often to look.
 pub(super) fn every(text: &str) -> Result<Duration, &'static str> {
     duration(text)
-        .filter(|every| *every >= Duration::from_secs(10))
-        .ok_or("a time such as 15m or 1h, of ten seconds at least")
+        .filter(|every| *every >= Duration::from_secs(1))
+        .ok_or("a time such as 15m or 1h, of a second at least")
 }
 
 fn repository(text: &str) -> Result<Place, NotAPlace> {
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn what_is_done_again_and_again_is_not_done_all_the_time() {
         assert_eq!(every("15m"), Ok(Duration::from_secs(900)));
-        for text in ["9s", "0s", "15", "often"] {
+        for text in ["999ms", "0s", "15", "often"] {
             assert!(every(text).is_err(), "{text}");
         }
     }

@@ -27,7 +27,7 @@ const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(5), whole: Du
 const ANSWER_MAX_BYTES: usize = 64 << 20;
 
 /// How often a request is made that fails in a passing way.
-const TRIES: u32 = 5;
+const TRIES: u32 = 4;
 
 /// How much of GitHub's message is told, in characters.
 const MESSAGE_MAX_CHARS: usize = 300;

@@ -1,0 +1,252 @@
+//! `runhound recover`: from the delivery log, by the real program.
+
+use super::*;
+use crate::{hub::{Denial, Order}, intake};
+use serde_json::json;
+
+#[test]
+fn what_failed_while_the_receiver_was_down_is_taken_in_by_the_service_once() {
+    let scene = Scene::new();
+    let service = scene.service();
+    let address = service.address;
+    scene.hub.hook(REPOSITORY, &webhook(&service), SECRET);
+    for id in 1..=3 {
+        scene.hub.complete(&ended(id, 30));
+    }
+    service.stop();
+    for id in 4..=6 {
+        let tried = scene.hub.complete(&ended(id, 20));
+        assert_eq!(tried[0].status_code, 0, "it has no code: {tried:?}");
+    }
+    let service = Start::live(&scene.cache_dir(), &scene.intake).argument(&format!("--listen={address}")).start();
+    scene.hub.complete(&ended(7, 10));
+    for (taken, known) in [(3, 0), (0, 3)] {
+        let said = scene.recover(&["--to", &webhook(&service)]);
+        said.done();
+        assert_eq!((said.counts("taken in"), said.counts("known")), (taken, known), "{}", said.out);
+        assert!(said.out.contains("7 deliveries since") && said.out.contains("3 completed runs not delivered"), "{}", said.out);
+        assert!(said.out.contains("requests left until"), "{}", said.out);
+    }
+    scene.intake.wait_until(|state| state.count(TOTAL) >= 7.0, crate::harness::PATIENCE);
+    service.stop();
+    scene.assert_counted(7);
+    assert_eq!(scene.intake.count(DURATION_TOTAL), 420.0);
+}
+
+#[test]
+fn without_a_service_the_files_are_opened_and_all_is_pushed_at_its_own_time() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    let end = now() - 600;
+    for id in 1..=4 {
+        scene.hub.complete_unheard(&workflow_run(id).started_at(end - 60).updated_at(end + i64::try_from(id).unwrap()), 503);
+    }
+    let said = scene.recover(&[]);
+    said.done();
+    assert_eq!(["taken in", "pushed", "pending", "failed"].map(|what| said.counts(what)), [4, 4, 0, 0], "{}", said.out);
+    scene.assert_counted(4);
+    assert_eq!(scene.sent(), ["1", "2", "3", "4"]);
+    let seconds: Vec<i64> =
+        scene.intake.stored().into_keys().filter(|(name, _, _)| name == TOTAL).map(|(_, _, second)| second).collect();
+    assert_eq!(seconds, (end + 1..=end + 4).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_that_a_service_has_are_not_waited_for_but_told_of() {
+    let scene = Scene::new();
+    let service = scene.service();
+    scene.hub.hook(REPOSITORY, &webhook(&service), SECRET);
+    scene.recover(&[]).failed("held by process", "--to http://127.0.0.1:8080/webhook");
+}
+
+#[test]
+fn only_completions_that_no_try_has_delivered_are_missing() {
+    let scene = Scene::new();
+    let service = scene.service();
+    let hook = scene.hub.hook(REPOSITORY, &webhook(&service), SECRET);
+    scene.hub.complete_unheard(&ended(1, 10).action("requested"), 503);
+    scene.hub.complete_unheard(&ended(2, 10).action("in_progress"), 502);
+    let failed = scene.hub.complete_unheard(&ended(3, 10), 503);
+    // Somebody has GitHub deliver it again by hand, and it comes through.
+    let path = format!("/api/v3/repos/{REPOSITORY}/hooks/{hook}/deliveries/{}/attempts", failed[0].id);
+    assert_eq!(scene.hub.ask(&scene.token, "POST", &path), 202);
+    scene.hub.complete_unheard(&ended(4, 10).conclusion(Some("action_required")), 503);
+    scene.hub.complete_unheard(&ended(5, 10), 0);
+    let said = scene.recover(&["--to", &webhook(&service)]);
+    said.done();
+    assert_eq!((said.counts("taken in"), said.counts("known"), said.counts("ignored")), (1, 0, 1), "{}", said.out);
+    assert!(said.out.contains("1 × conclusion action_required"), "{}", said.out);
+    scene.intake.wait_until(|state| state.count(TOTAL) >= 2.0, crate::harness::PATIENCE);
+    service.stop();
+    scene.assert_counted(2);
+}
+
+#[test]
+fn what_something_else_has_answered_is_looked_at_where_all_is_asked_for() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.complete_unheard(&ended(1, 10), 200);
+    assert_eq!(scene.recover(&[]).done().counts("taken in"), 0);
+    assert_eq!(scene.recover(&["--all"]).done().counts("taken in"), 1);
+    assert_eq!(scene.recover(&["--all"]).done().counts("known"), 1);
+    scene.assert_counted(1);
+}
+
+#[test]
+fn what_is_missing_is_delivered_again_by_github_where_that_is_asked_for() {
+    let scene = Scene::new();
+    let service = scene.service();
+    scene.hub.hook(REPOSITORY, &webhook(&service), SECRET);
+    service.deliver(&ended(1, 10));
+    for id in 1..=3 {
+        scene.hub.complete_unheard(&ended(id, 10), 504);
+    }
+    let said = scene.recover(&["--redeliver"]);
+    said.done();
+    assert_eq!((said.counts("taken in"), said.counts("known")), (2, 1), "{}", said.out);
+    let again: Vec<_> = scene.hub.deliveries().into_iter().filter(|delivery| delivery.redelivery).collect();
+    assert_eq!(again.len(), 2);
+    assert_eq!(scene.recover(&["--redeliver"]).done().counts("taken in"), 0, "they are delivered");
+    scene.intake.wait_until(|state| state.count(TOTAL) >= 3.0, crate::harness::PATIENCE);
+    service.stop();
+    scene.assert_counted(3);
+}
+
+#[test]
+fn a_redelivery_that_fails_again_is_told() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.complete_unheard(&ended(1, 10), 504);
+    let said = scene.recover(&["--redeliver"]);
+    said.failed("1 could not be taken in", "run it again");
+    assert!(said.out.contains("delivered again: failed to connect to host"), "{}", said.out);
+    assert!(!has_files(&scene.cache_dir()), "they are not opened");
+}
+
+#[test]
+fn a_plan_names_what_is_missing_and_takes_nothing_in() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    let failed = scene.hub.complete_unheard(&ended(1, 10), 0);
+    let said = scene.recover(&["--plan"]);
+    said.done();
+    assert!(said.out.contains(&failed[0].guid) && said.out.contains("1 are missing; nothing was taken in"), "{}", said.out);
+    assert!(!has_files(&scene.cache_dir()));
+    scene.recover(&[]).done();
+    assert!(scene.recover(&["--plan"]).done().out.contains("0 are missing"));
+}
+
+#[test]
+fn a_long_log_is_read_page_by_page_and_no_further_back_than_asked() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.set_clock_offset(-7200);
+    scene.hub.complete_unheard(&ended(1, 10), 503);
+    scene.hub.set_clock_offset(0);
+    for id in 2..=251 {
+        scene.hub.complete_unheard(&ended(id, 10), 503);
+    }
+    let said = scene.recover(&["--since", "1h"]);
+    assert_eq!(said.done().counts("taken in"), 250, "{}", said.out);
+    assert_eq!(scene.recover(&["--since", "1d"]).done().counts("taken in"), 1);
+    scene.intake.assert_contract();
+    assert_eq!(scene.intake.count(TOTAL), 251.0);
+}
+
+#[test]
+fn limits_are_waited_for_and_passing_faults_tried_again() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    for id in 1..=5 {
+        scene.hub.complete_unheard(&ended(id, 10), 503);
+    }
+    let is_delivery = |asked: &crate::hub::Asked| asked.path.contains("/deliveries/");
+    scene.hub.order(Order::Secondary(429, Some(1)), 1, is_delivery);
+    scene.hub.order(Order::Status(502), 1, is_delivery);
+    scene.hub.order(Order::Reset, 1, is_delivery);
+    scene.hub.set_rate_limit(5000, 4, 2);
+    let said = scene.recover(&[]);
+    assert_eq!(said.done().counts("taken in"), 5, "{}", said.out);
+    assert!(said.err.matches("GitHub's rate limit is reached: waiting until ").count() >= 2, "{}", said.err);
+    assert!(said.err.contains(": 502 ") && said.err.contains("trying again"), "{}", said.err);
+    scene.assert_counted(5);
+}
+
+#[test]
+fn an_app_asks_with_tokens_of_its_installation_and_renews_them() {
+    let scene = Scene::new();
+    let app = scene.hub.install("acme-rockets", Rights::All);
+    // Each of them is too old for a second request.
+    scene.hub.set_token_lifetime(59);
+    let key = scene.dir.path().join("app.pem");
+    std::fs::write(&key, &app.private_key).unwrap();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.complete_unheard(&ended(1, 10), 503);
+    let mut command = scene.command(&["recover", "--repository", REPOSITORY]);
+    command.env_remove("GITHUB_TOKEN").env("RUNHOUND_GITHUB_APP_ID", app.id.to_string()).env("RUNHOUND_GITHUB_APP_KEY", &key);
+    assert_eq!(said(&mut command).done().counts("taken in"), 1);
+    assert!(scene.hub.count(|asked| asked.path.ends_with("/access_tokens")) > 1);
+    scene.assert_counted(1);
+}
+
+#[test]
+fn each_thing_that_stands_in_the_way_is_named_with_what_to_do() {
+    let scene = Scene::new();
+    scene.recover(&[]).failed("acme-rockets/telemetry has no webhook for workflow_run", "runhound register");
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.recover(&["--hook", "77"]).failed("with the ID 77", "--hook");
+    scene.run(&["recover", "--repository", "acme-rockets/no-such"]).failed("GitHub finds nothing there", "Webhooks: read");
+    let as_if = |token: &str| said(scene.command(&["recover", "--repository", REPOSITORY]).env("GITHUB_TOKEN", token));
+    let without_rights = scene.hub.token(Rights::ActionsRead);
+    as_if(&without_rights).failed("GitHub finds nothing there", "admin:repo_hook");
+    scene.hub.set_denial(Denial::Forbidden);
+    as_if(&without_rights).failed("Resource not accessible", "admin:repo_hook");
+    let wrong = as_if("ghp_hush");
+    wrong.failed("does not know the token: 401 Bad credentials", "GITHUB_TOKEN");
+    assert!(!format!("{wrong:?}").contains("hush"));
+    let none = said(scene.command(&["recover", "--repository", REPOSITORY]).env_remove("GITHUB_TOKEN"));
+    none.failed("no GitHub token", "GITHUB_TOKEN_FILE");
+    let to_nobody = scene.recover(&["--to", &nowhere()]);
+    assert_eq!(to_nobody.done().counts("taken in"), 0, "there is nothing to send");
+    scene.hub.complete_unheard(&ended(1, 10), 503);
+    scene.recover(&["--to", &nowhere()]).failed("no answer from", "start the receiver");
+}
+
+#[test]
+fn what_datadog_has_not_taken_in_time_is_kept_and_told() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.complete_unheard(&ended(1, 10), 503);
+    scene.intake.set_policy(|_| intake::Order::status(503));
+    scene.recover(&["--timeout", "1"]).failed("1 runs are pending", "kept in the cache directory");
+    scene.intake.recover();
+    assert_eq!(scene.recover(&[]).done().counts("pushed"), 1);
+    scene.assert_counted(1);
+}
+
+#[test]
+fn a_dry_run_takes_in_and_pushes_nothing() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.complete_unheard(&ended(1, 10), 503);
+    let said = scene.recover(&["--dry-run"]);
+    assert_eq!((said.done().counts("taken in"), said.counts("pushed")), (1, 1));
+    assert_eq!(scene.intake.requests().len(), 0);
+    assert!(!has_files(&scene.cache_dir()) && scene.cache_dir().join("payloads-dry-run.jsonl").exists());
+}
+
+#[test]
+fn other_events_of_the_webhook_are_nobodys_loss() {
+    let scene = Scene::new();
+    let config = crate::hub::Config {
+        url: nowhere(),
+        content_type: "form".to_owned(),
+        secret: None,
+        insecure_ssl: "0".to_owned(),
+    };
+    scene.hub.hook_of(REPOSITORY, config, &["*"]);
+    scene.hub.deliver(REPOSITORY, "push", &json!({"ref": "refs/heads/main"}));
+    scene.hub.complete(&ended(1, 10));
+    assert_eq!(scene.recover(&[]).done().counts("taken in"), 1, "a form holds the same payload");
+    scene.assert_counted(1);
+}
