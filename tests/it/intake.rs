@@ -4,14 +4,13 @@
 //!
 //! Invariant: it serves on loopback only, and everything it did can be read afterwards, also while it is stopped.
 
-mod http;
 mod rules;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use self::http::Server;
 use self::state::Shared;
+use crate::http::Server;
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, TcpListener},

@@ -14,6 +14,8 @@
 
 mod github;
 mod harness;
+mod http;
+mod hub;
 mod intake;
 mod logged;
 

@@ -5,7 +5,7 @@
 //! Sources: Datadog's description of its API (`SubmitMetrics`) and its own models of it; "Custom metrics" (names, and
 //! the last value of a second); "Getting started with tags" (the form of tags).
 
-use super::http::Request;
+use crate::http::Request;
 use datadog_api_client::datadogV2::model::{MetricIntakeType, MetricPayload, MetricSeries};
 use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::Value;

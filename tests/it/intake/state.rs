@@ -2,8 +2,8 @@
 //!
 //! Invariant: a push is recorded, judged and stored in one step under one lock, before anything of the answer is sent.
 
-use super::http::{Answer, Request};
 use super::rules::{self, Dropped, Judged, Overwritten, PointKey, Refusal, Store};
+use crate::http::{Answer, Request};
 use datadog_api_client::datadogV2::model::MetricPayload;
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde_json::json;

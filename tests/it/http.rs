@@ -1,7 +1,7 @@
 //! Just enough of HTTP/1.1 for a server on loopback whose every connection is in hand: one thread serves one
 //! connection, and an answer may be none at all.
 //!
-//! Invariant: nothing here knows of Datadog. A request is read to its end before it is handled.
+//! Invariant: nothing here knows of Datadog or GitHub. A request is read to its end before it is handled.
 
 use std::{
     collections::BTreeMap,
@@ -22,38 +22,40 @@ const BODY_MAX_BYTES: usize = 64 << 20;
 
 /// A whole request.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// `POST`, `GET` and so on.
-    pub(super) method: String,
+    pub(crate) method: String,
     /// The path, without a query.
-    pub(super) path: String,
+    pub(crate) path: String,
+    /// What stands behind the question mark; empty without one.
+    pub(crate) query: String,
     /// Headers by their lower-case names. Of one that stands twice the last is kept.
-    pub(super) headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     /// The body as sent, freed of its chunks.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     /// The value of the header with this lower-case name.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 }
 
 /// An answer. `Content-Length` is added when it is written, all other headers are as given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// The status.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// Names and values.
-    pub(super) headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The body.
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// Adds a header, unless the answer has one of that name.
-    pub(super) fn add_default(&mut self, name: &str, value: &str) {
+    pub(crate) fn add_default(&mut self, name: &str, value: &str) {
         if !self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             self.headers.push((name.to_owned(), value.to_owned()));
         }
@@ -83,7 +85,7 @@ type Handler = Arc<dyn Fn(Request) -> Option<Answer> + Send + Sync>;
 
 /// A server at work.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     is_stopping: Arc<AtomicBool>,
     acceptor: JoinHandle<Vec<Connection>>,
@@ -97,7 +99,7 @@ struct Connection {
 
 impl Server {
     /// Serves what comes in at `listener`.
-    pub(super) fn start(
+    pub(crate) fn start(
         listener: TcpListener,
         handle: impl Fn(Request) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
@@ -111,7 +113,7 @@ impl Server {
 
     /// Closes the listener, then every connection; returns once all threads have ended. A handler that waits for
     /// something must have been released before.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         // The connection wakes the acceptor; if it cannot be made, the acceptor has ended already.
         drop(TcpStream::connect(self.address));
@@ -186,11 +188,12 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     else {
         return Err(broken("the first line is no request of HTTP/1.1"));
     };
-    let path = target.split('?').next().unwrap_or(target).to_owned();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = (path.to_owned(), query.to_owned());
     let method = method.to_owned();
     let headers = read_headers(reader)?;
     let body = read_body(reader, &headers)?;
-    Ok(Some(Request { method, path, headers, body }))
+    Ok(Some(Request { method, path, query, headers, body }))
 }
 
 /// The lines up to an empty one, as headers. Trailers have the same form.
