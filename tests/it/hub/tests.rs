@@ -1,6 +1,9 @@
 //! The stand-in itself, held to the rules that it stands for.
 
+mod access;
+mod actions;
 mod deliveries;
+mod faults;
 mod webhooks;
 
 use super::*;
