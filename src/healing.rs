@@ -159,13 +159,15 @@ impl Opened {
         Ok(Self { inlet: Inlet::Here(application.here()), application: Some(application) })
     }
 
-    /// Does `work`, pushing meanwhile what it takes in, and then all that is pending within `timeout`.
+    /// Does `work`, pushing meanwhile what it takes in, and then all that is pending within `timeout`. The files are closed
+    /// once the inlet is gone.
     async fn run<T>(
-        application: Option<Application>,
-        work: impl Future<Output = T>,
+        self,
+        work: impl AsyncFnOnce(Inlet) -> T,
         timeout: Duration,
     ) -> Result<(T, Option<Pushes>), HealingError> {
-        let Some(mut application) = application else { return Ok((work.await, None)) };
+        let work = work(self.inlet);
+        let Some(mut application) = self.application else { return Ok((work.await, None)) };
         let (mut done, mut ended) = (None, Instant::now());
         let work = async {
             done = Some(work.await);

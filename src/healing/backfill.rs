@@ -43,10 +43,10 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
     let (root, auth) = config::github(&arguments.github, &config::process_environment)?;
     actix_web::rt::System::new().block_on(async {
         let github = Github::new(root, auth)?;
-        let Opened { inlet, application } = Opened::new(&arguments.inlet, &arguments.common)?;
-        let late = Lateness { now, late: arguments.late, historical: historical(&inlet, arguments.late, since) };
+        let opened = Opened::new(&arguments.inlet, &arguments.common)?;
         let mut tally = Tally::default();
-        let work = async {
+        let work = async |inlet: Inlet| {
+            let late = Lateness { now, late: arguments.late, historical: historical(&inlet, arguments.late, since) };
             let mut found = Vec::new();
             for place in &arguments.repository {
                 let workflows = github.workflows(place).await?;
@@ -58,7 +58,7 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
             }
             fill(&github, &inlet, &late, missing, &mut tally).await
         };
-        let (done, pushes) = Opened::run(application, work, arguments.inlet.timeout).await?;
+        let (done, pushes) = opened.run(work, arguments.inlet.timeout).await?;
         let printed = if arguments.inlet.plan { Ok(()) } else { tally.print(pushes, &github) };
         // What kept it from the rest says more than what is left.
         done.and(printed)

@@ -104,16 +104,16 @@ pub fn recover(arguments: &cli::Recover) -> Result<(), HealingError> {
         let github = Github::new(root, auth)?;
         // A redelivery comes to the service by itself.
         let inlet = cli::InletArgs { plan: arguments.inlet.plan || arguments.redeliver, ..arguments.inlet.clone() };
-        let Opened { inlet, application } = Opened::new(&inlet, &arguments.common)?;
+        let opened = Opened::new(&inlet, &arguments.common)?;
         let mut tally = Tally::default();
-        let work = async {
+        let work = async |inlet: Inlet| {
             let holes = find(&github, arguments).await?;
             if arguments.inlet.plan {
                 return plan(&github, &inlet, &holes).await;
             }
             fill(&github, &inlet, &holes, arguments, &mut tally).await
         };
-        let (done, pushes) = Opened::run(application, work, arguments.inlet.timeout).await?;
+        let (done, pushes) = opened.run(work, arguments.inlet.timeout).await?;
         let printed = if arguments.inlet.plan { Ok(()) } else { tally.print(pushes, &github) };
         // What kept it from the rest says more than what is left.
         done.and(printed)

@@ -130,6 +130,11 @@ impl Intake {
         key.clone_into(&mut self.shared.lock().key);
     }
 
+    /// Whether points of any age are kept, as where Historical Metrics Ingestion is enabled for them.
+    pub(crate) fn keep_history(&self, keeps: bool) {
+        self.shared.lock().store.keeps_history = keeps;
+    }
+
     /// Sets the intake's clock this far ahead of the system's, or behind it.
     pub(crate) fn set_clock_offset(&self, seconds: i64) {
         self.shared.lock().clock_offset_s = seconds;

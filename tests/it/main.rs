@@ -28,6 +28,7 @@ mod deploy;
 mod documents;
 mod exactly_once;
 mod faults;
+mod healing;
 mod hostile;
 mod kills;
 mod logs;

@@ -9,9 +9,7 @@ fn register(scene: &Scene, url: &str, more: &[&str]) -> Said {
 
 /// How many requests changed a webhook.
 fn changes(scene: &Scene) -> usize {
-    let is_change = |asked: &Asked| {
-        asked.method == "PATCH" || asked.method == "POST" && asked.path.ends_with("/hooks")
-    };
+    let is_change = |asked: &Asked| asked.method == "PATCH" || asked.method == "POST" && asked.path.ends_with("/hooks");
     scene.hub.count(is_change)
 }
 
@@ -44,7 +42,8 @@ fn a_webhook_that_is_not_as_it_should_be_is_mended_and_keeps_its_other_events() 
     let scene = Scene::new();
     let service = scene.service();
     let url = webhook(&service);
-    let wrong = Config { url: url.clone(), content_type: "form".to_owned(), secret: None, insecure_ssl: "1".to_owned() };
+    let wrong =
+        Config { url: url.clone(), content_type: "form".to_owned(), secret: None, insecure_ssl: "1".to_owned() };
     let id = scene.hub.hook_of(REPOSITORY, wrong, &["push"]);
     let told = ["add the event workflow_run", "content type to json from form", "certificate", "set the secret"];
     for (more, verb) in [(&["--dry-run"][..], "would"), (&[], "will")] {
@@ -78,7 +77,10 @@ fn an_organizations_webhook_is_made_where_it_belongs() {
     let service = scene.service();
     let url = webhook(&service);
     scene.run(&["register", "--organization", "acme-rockets", "--url", &url]).done();
-    assert_eq!(scene.hub.count(|asked| asked.path.contains("/orgs/acme-rockets/hooks")), scene.hub.count(|asked| asked.path.contains("/hooks")));
+    assert_eq!(
+        scene.hub.count(|asked| asked.path.contains("/orgs/acme-rockets/hooks")),
+        scene.hub.count(|asked| asked.path.contains("/hooks"))
+    );
     assert_eq!(scene.hub.complete(&ended(1, 5))[0].status_code, 202);
 }
 
@@ -87,10 +89,13 @@ fn a_ping_that_is_not_answered_as_it_should_be_is_an_error_with_the_likely_cause
     let scene = Scene::new();
     let service = scene.service();
     register(&scene, &nowhere(), &[]).failed("the ping to http://127.0.0.1", "firewalls");
-    register(&scene, &format!("http://{}/", service.address), &[]).failed("failed: Invalid HTTP Response: 404", "/webhook");
-    let other = said(scene
-        .command(&["register", "--repository", REPOSITORY, "--url", &webhook(&service)])
-        .env("GITHUB_WEBHOOK_SECRET", "another"));
+    register(&scene, &format!("http://{}/", service.address), &[])
+        .failed("failed: Invalid HTTP Response: 404", "/webhook");
+    let other = said(
+        scene
+            .command(&["register", "--repository", REPOSITORY, "--url", &webhook(&service)])
+            .env("GITHUB_WEBHOOK_SECRET", "another"),
+    );
     other.failed("failed: Invalid HTTP Response: 401", "same GITHUB_WEBHOOK_SECRET");
     register(&scene, "runhound.example.com", &[]).failed("--url", "https://");
 }

@@ -27,10 +27,12 @@ fn holes_are_found_and_filled_at_the_start_and_from_then_on() {
     scene.hub.complete_unheard(&ended(2, 10), 503);
     scene.hub.complete_unheard(&ended(3, 10), 504);
     service.deliver(&ended(3, 10));
-    let status = service.wait_for_status(|status| filled(status) == 2 && status["recovery"]["sweeps"].as_u64() > Some(4));
+    let status =
+        service.wait_for_status(|status| filled(status) == 2 && status["recovery"]["sweeps"].as_u64() > Some(4));
     assert_eq!(status["recovery"]["holes_found"], 2, "one that is recorded is no hole: {status:#}");
     assert!(status["recovery"]["last_sweep_at"].is_string());
-    let fetched: Vec<&str> = status["recent"].as_array().unwrap().iter().map(|row| row["way"].as_str().unwrap()).collect();
+    let fetched: Vec<&str> =
+        status["recent"].as_array().unwrap().iter().map(|row| row["way"].as_str().unwrap()).collect();
     assert_eq!(fetched.iter().filter(|way| **way == "fetched").count(), 3, "{fetched:?}");
     // What was fetched once is not fetched again, and a log that has not changed costs nothing of the limit.
     assert_eq!(scene.hub.count(|asked| asked.path.contains("/deliveries/")), 3);
@@ -68,7 +70,10 @@ fn a_look_that_fails_is_told_and_the_next_one_makes_up_for_it() {
         .variable("GITHUB_TOKEN_FILE", token.to_str().unwrap())
         .start();
     let status = service.wait_for_status(|status| status["recovery"]["failed_sweeps"].as_u64() > Some(0));
-    assert!(status["troubles"].as_array().unwrap().iter().any(|trouble| trouble["reason"] == "recovery_fails"), "{status:#}");
+    assert!(
+        status["troubles"].as_array().unwrap().iter().any(|trouble| trouble["reason"] == "recovery_fails"),
+        "{status:#}"
+    );
     assert_eq!(status["ready"], true);
     assert!(!status.to_string().contains("hush"));
     let line = service.wait_for_log("GitHub's delivery logs could not be read");

@@ -211,6 +211,8 @@ pub(crate) struct Overwritten {
 /// What Datadog keeps: of one metric, tag set and second the last value.
 #[derive(Debug, Default)]
 pub(super) struct Store {
+    /// Whether points of any age are kept, as where Historical Metrics Ingestion is enabled.
+    pub(super) keeps_history: bool,
     pub(super) points: BTreeMap<PointKey, f64>,
     pub(super) dropped: Vec<Dropped>,
     pub(super) overwritten: Vec<Overwritten>,
@@ -231,7 +233,8 @@ impl Store {
 
     fn put(&mut self, key: PointKey, value: f64, clock: i64) {
         let second = key.2;
-        if second < clock.saturating_sub(BEHIND_MAX_S) || second > clock.saturating_add(AHEAD_MAX_S) {
+        let is_too_old = !self.keeps_history && second < clock.saturating_sub(BEHIND_MAX_S);
+        if is_too_old || second > clock.saturating_add(AHEAD_MAX_S) {
             self.dropped.push(Dropped { key, value, clock });
         } else if let Some(old) = self.points.insert(key.clone(), value)
             && old.to_bits() != value.to_bits()

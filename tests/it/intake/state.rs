@@ -86,7 +86,7 @@ pub(crate) struct State {
     pub(super) validate: Option<Order>,
     pub(super) orders: VecDeque<Order>,
     pub(super) policy: Option<Policy>,
-    store: Store,
+    pub(super) store: Store,
     pub(super) late: Vec<MetricPayload>,
     requests: Vec<Received>,
     validations: usize,

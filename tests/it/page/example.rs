@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use runhound::{
     admin::{self, Facts, FileSize, Pending, Reason, Runs, Trouble},
     metrics::SeriesCount,
-    vitals::{Answered, Delivered, Outcome, Span},
+    vitals::{Answered, Delivered, Outcome, Recovery, Span, Way},
 };
 use std::collections::BTreeMap;
 
@@ -67,6 +67,7 @@ fn delivered(number: u64) -> Delivered {
         format!("{:08x}-{:04x}-11f0-9c2b-{:012x}", chance(number, 1 << 32), chance(number + 1, 1 << 16), run * 31);
     let at = ago(i64::try_from(12 + number * 47 + chance(number * 3, 40)).unwrap());
     let base = Delivered {
+        way: Way::Delivered,
         at,
         guid: Some(guid),
         outcome: Outcome::Accepted,
@@ -123,6 +124,14 @@ fn answer(number: u64) -> Answered {
 pub(crate) fn well() -> Facts {
     let file = |kind, name: &str, bytes| FileSize { kind, path: format!("/var/lib/runhound/{name}"), bytes };
     Facts {
+        recovery: Some(Recovery {
+            sweeps: 1164,
+            last_sweep_at: Some(ago(412)),
+            holes_found: 3,
+            holes_filled: 3,
+            requests_remaining: Some(4871),
+            ..Recovery::default()
+        }),
         version: env!("CARGO_PKG_VERSION"),
         mode: "live",
         target: Some("https://api.datadoghq.com".to_owned()),
