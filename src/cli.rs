@@ -151,7 +151,7 @@ pub enum Command {
     Check(Check),
     /// Make the webhook, or mend it, and see it answered
     ///
-    /// It delivers workflow_run as JSON, signed with the secret of the environment, to a receiver whose certificate GitHub
+    /// It delivers completed runs as JSON, signed with the secret of the environment, to a receiver whose certificate GitHub
     /// verifies. What is as it should be stays as it is.
     #[command(after_help = ENVIRONMENT)]
     Register(Register),

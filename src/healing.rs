@@ -131,7 +131,7 @@ struct Opened {
 /// What came of the pushes, where they are made here.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pushes {
-    pushed: usize,
+    pushed: u64,
     pending: usize,
     rejected: u64,
 }
@@ -142,12 +142,12 @@ impl Opened {
         let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
         let files = Files::new(&arguments.cache_dir, mode);
         if arguments.plan {
-            let inlet = Inlet::Nowhere(Known::of(&files), common.reruns);
+            let inlet = Inlet::Nowhere(Known::of(&files).into(), common.reruns);
             return Ok(Self { inlet, application: None });
         }
         if let Some(url) = &arguments.to {
             let there = There::of_environment(url)?.looking_at(&files, common.reruns);
-            return Ok(Self { inlet: Inlet::There(there), application: None });
+            return Ok(Self { inlet: Inlet::There(there.into()), application: None });
         }
         if let Some(holder) = ledger::holder(&files) {
             return Err(HealingError::Held(holder));
@@ -166,7 +166,7 @@ impl Opened {
         work: impl AsyncFnOnce(Inlet) -> T,
         timeout: Duration,
     ) -> Result<(T, Option<Pushes>), HealingError> {
-        let work = work(self.inlet);
+        let work = Box::pin(work(self.inlet));
         let Some(mut application) = self.application else { return Ok((work.await, None)) };
         let (mut done, mut ended) = (None, Instant::now());
         let work = async {
@@ -177,9 +177,8 @@ impl Opened {
         let count = |_: usize, _: &MetricPayload| {};
         application.push_all(timeout.saturating_sub(ended.elapsed()), count).await;
         let totals = application.delivery.totals();
-        let pushed = usize::try_from(totals.pushed).unwrap_or(usize::MAX);
         let pending = application.close(timeout).await?.pending;
-        let pushes = Pushes { pushed, pending, rejected: totals.rejected };
+        let pushes = Pushes { pushed: totals.pushed, pending, rejected: totals.rejected };
         match done {
             Some(done) => Ok((done, Some(pushes))),
             None => Err(ServeError::from(io::Error::other("the delivery has ended before its time")).into()),

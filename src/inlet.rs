@@ -92,9 +92,9 @@ pub(crate) enum Inlet {
     /// Into a receiver of this process.
     Here(Here),
     /// To a receiver that listens.
-    There(There),
+    There(Box<There>),
     /// Nowhere: what would be taken in is to be told.
-    Nowhere(Known, Reruns),
+    Nowhere(Box<Known>, Reruns),
 }
 
 /// A receiver of this process.

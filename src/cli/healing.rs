@@ -12,7 +12,7 @@ pub struct GithubArgs {
     /// Address of an Enterprise Server
     #[arg(long, env = "RUNHOUND_GITHUB_URL", value_name = "URL", default_value = "https://github.com")]
     pub github_url: String,
-    /// Ask as this GitHub App, by its ID or client ID, in place of GITHUB_TOKEN. Needs --github-app-key
+    /// Ask as this GitHub App, by its ID or client ID, in place of a token. Needs --github-app-key
     #[arg(long, env = "RUNHOUND_GITHUB_APP_ID", value_name = "ID")]
     pub github_app_id: Option<String>,
     /// The PEM file of the App's private key. Needs --github-app-id
@@ -71,7 +71,7 @@ pub struct Register {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
     pub hooks: HookArgs,
-    /// Where GitHub reaches the service: https://runhound.example.com/webhook
+    /// Where GitHub reaches the service: its public address, with /webhook
     #[arg(long, env = "RUNHOUND_URL", value_name = "URL")]
     pub url: String,
     /// Say what would be changed, and change nothing

@@ -13,7 +13,7 @@ use crate::{
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io::{self, Write},
     time::{Duration, Instant},
 };
@@ -213,30 +213,25 @@ async fn see_redelivered(
 ) -> Result<(), HealingError> {
     let (begun, bar) = (Instant::now(), bar(github, asked.len() as u64, "redeliveries seen"));
     while !asked.is_empty() && begun.elapsed() < timeout {
-        let mut tries: HashMap<(&Place, u64), Vec<Delivered>> = HashMap::new();
-        for hole in &asked {
-            if !tries.contains_key(&(&hole.place, hole.hook)) {
-                let since = asked.iter().map(|hole| hole.last.delivered_at).min();
-                tries.insert((&hole.place, hole.hook), tries_since(github, hole, since).await?);
-            }
+        let since = asked.iter().map(|hole| hole.last.delivered_at).min();
+        let hooks: HashSet<(&Place, u64)> = asked.iter().map(|hole| (&hole.place, hole.hook)).collect();
+        let mut log = Vec::new();
+        for (place, hook) in hooks {
+            log.extend(tries_since(github, place, hook, since).await?);
         }
-        let before = asked.len();
         asked.retain(|hole| {
-            let of_hook = tries.get(&(&hole.place, hole.hook)).into_iter().flatten();
-            let is_new = |tried: &&Delivered| tried.guid == hole.last.guid && tried.id != hole.last.id;
-            match of_hook.filter(is_new).max_by_key(|tried| tried.delivered_at) {
-                Some(tried) if tried.delivered_at >= hole.last.delivered_at => {
-                    if tried.is_ok() {
-                        tally.taken += 1;
-                    } else {
-                        tally.failed.push((hole.what(), format!("delivered again: {}", tried.status)));
-                    }
-                    false
-                }
-                _ => true,
+            let is_later = |later: &&Delivered| {
+                later.guid == hole.last.guid && later.id != hole.last.id && later.delivered_at >= hole.last.delivered_at
+            };
+            let Some(again) = log.iter().find(is_later) else { return true };
+            bar.inc(1);
+            if again.is_ok() {
+                tally.taken += 1;
+            } else {
+                tally.failed.push((hole.what(), format!("delivered again: {}", again.status)));
             }
+            false
         });
-        bar.inc((before - asked.len()) as u64);
         if !asked.is_empty() {
             tokio::time::sleep(LOG_EVERY).await;
         }
@@ -248,10 +243,15 @@ async fn see_redelivered(
 }
 
 /// All tries in a webhook's log since then.
-async fn tries_since(github: &Github, hole: &Hole, since: Option<Timestamp>) -> Result<Vec<Delivered>, HealingError> {
+async fn tries_since(
+    github: &Github,
+    place: &Place,
+    hook: u64,
+    since: Option<Timestamp>,
+) -> Result<Vec<Delivered>, HealingError> {
     let (mut tries, mut path) = (Vec::new(), None);
     loop {
-        let (page, next) = github.deliveries(&hole.place, hole.hook, path).await?;
+        let (page, next) = github.deliveries(place, hook, path).await?;
         let is_over = page.last().is_none_or(|oldest| Some(oldest.delivered_at) < since);
         tries.extend(page);
         path = next;
