@@ -4,6 +4,8 @@
 //!
 //! Invariant: it serves on loopback only, and everything it did can be read afterwards, also while it is stopped.
 
+#[path = "../../src/metrics/tests/datadog.rs"]
+mod described;
 mod rules;
 mod state;
 #[cfg(test)]

@@ -2,11 +2,11 @@
 //!
 //! Invariant: no clock and no connection; what is judged here depends on the request alone.
 //!
-//! Sources: Datadog's description of its API (`SubmitMetrics`) and its own models of it; "Custom metrics" (names, and
-//! the last value of a second); "Getting started with tags" (the form of tags).
+//! Sources: Datadog's description of its API (`SubmitMetrics`), of which `described` is a model; "Custom metrics" (names,
+//! and the last value of a second); "Getting started with tags" (the form of tags).
 
+use super::described::{Kind, Payload, Series};
 use crate::http::Request;
-use datadog_api_client::datadogV2::model::{MetricIntakeType, MetricPayload, MetricSeries};
 use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::Value;
 use std::{collections::BTreeMap, io::Read};
@@ -45,7 +45,7 @@ pub(super) struct Judged {
     /// The JSON text; empty if it could not be had.
     pub(super) unpacked: String,
     /// The payload; without series if it could not be read.
-    pub(super) payload: MetricPayload,
+    pub(super) payload: Payload,
     /// Why it is refused, if it is.
     pub(super) refusal: Option<Refusal>,
     /// All that is wrong with it.
@@ -54,12 +54,8 @@ pub(super) struct Judged {
 
 /// Judges a request in all but its key, which can be wrong at one time and right at another.
 pub(super) fn judge(request: &Request) -> Judged {
-    let mut judged = Judged {
-        unpacked: String::new(),
-        payload: MetricPayload::new(Vec::new()),
-        refusal: None,
-        violations: Vec::new(),
-    };
+    let mut judged =
+        Judged { unpacked: String::new(), payload: Payload::default(), refusal: None, violations: Vec::new() };
     if request.header("dd-api-key").is_none() {
         judged.violations.push("no DD-API-KEY".to_owned());
     }
@@ -86,8 +82,7 @@ impl Judged {
         }
         self.payload = serde_json::from_value(json).map_err(|error| bad(format!("not a MetricPayload: {error}")))?;
         self.violations.extend(self.payload.series.iter().flat_map(faults_of_form));
-        let misfits = misfits(&self.payload);
-        if misfits.is_empty() { Ok(()) } else { Err(bad(misfits.join("; "))) }
+        Ok(())
     }
 }
 
@@ -116,45 +111,8 @@ fn unpack(request: &Request) -> Result<Vec<u8>, Refusal> {
     if unpacked.len() > UNPACKED_MAX_BYTES { Err(too_large("unpacked")) } else { Ok(unpacked) }
 }
 
-/// The fields that Datadog's models do not know, and those that a point or a series lacks.
-fn misfits(payload: &MetricPayload) -> Vec<String> {
-    let mut misfits = Vec::new();
-    let mut unknown = |place: &str, fields: &BTreeMap<String, Value>| {
-        misfits.extend(fields.keys().map(|field| format!("unknown field {field:?} in {place}")));
-    };
-    unknown("the payload", &payload.additional_properties);
-    for series in &payload.series {
-        unknown("a series", &series.additional_properties);
-        for resource in series.resources.iter().flatten() {
-            unknown("a resource", &resource.additional_properties);
-        }
-        if let Some(metadata) = &series.metadata {
-            unknown("metadata", &metadata.additional_properties);
-            if let Some(origin) = &metadata.origin {
-                unknown("an origin", &origin.additional_properties);
-            }
-        }
-        for point in &series.points {
-            unknown("a point", &point.additional_properties);
-        }
-    }
-    for series in &payload.series {
-        match &series.type_ {
-            None | Some(MetricIntakeType::UNSPECIFIED) => misfits.push(format!("{} has no type", series.metric)),
-            Some(MetricIntakeType::UnparsedObject(kind)) => {
-                misfits.push(format!("{} has the unknown type {}", series.metric, kind.value));
-            }
-            Some(_) => {}
-        }
-        if series.points.iter().any(|point| point.timestamp.is_none() || point.value.is_none()) {
-            misfits.push(format!("a point of {} lacks its timestamp or its value", series.metric));
-        }
-    }
-    misfits
-}
-
 /// What Datadog would take and silently make something else of.
-fn faults_of_form(series: &MetricSeries) -> Vec<String> {
+fn faults_of_form(series: &Series) -> Vec<String> {
     let mut faults = Vec::new();
     if !is_metric_name(&series.metric) {
         faults.push(format!("{:?} is no name for a metric", series.metric));
@@ -165,7 +123,7 @@ fn faults_of_form(series: &MetricSeries) -> Vec<String> {
     if let Some(unit) = series.unit.as_deref().filter(|unit| !UNITS.contains(unit)) {
         faults.push(format!("{unit:?} is no unit"));
     }
-    if series.type_ == Some(MetricIntakeType::RATE) && series.interval.is_none() {
+    if series.kind == Kind::Rate && series.interval.is_none() {
         faults.push(format!("{} is a rate without an interval", series.metric));
     }
     faults
@@ -220,13 +178,11 @@ pub(super) struct Store {
 
 impl Store {
     /// Takes every point of a payload at the second `clock`.
-    pub(super) fn take(&mut self, payload: &MetricPayload, clock: i64) {
+    pub(super) fn take(&mut self, payload: &Payload, clock: i64) {
         for series in &payload.series {
             let tags = sorted_tags(series);
             for point in &series.points {
-                if let (Some(second), Some(value)) = (point.timestamp, point.value) {
-                    self.put((series.metric.clone(), tags.clone(), second), value, clock);
-                }
+                self.put((series.metric.clone(), tags.clone(), point.timestamp), point.value, clock);
             }
         }
     }
@@ -245,10 +201,10 @@ impl Store {
 }
 
 /// The tags in an order of their own, with the host, which tells time series apart as a tag does.
-fn sorted_tags(series: &MetricSeries) -> Vec<String> {
+fn sorted_tags(series: &Series) -> Vec<String> {
     let mut tags = series.tags.clone().unwrap_or_default();
     for resource in series.resources.iter().flatten() {
-        if let (Some(kind), Some(name)) = (&resource.type_, &resource.name) {
+        if let (Some(kind), Some(name)) = (&resource.kind, &resource.name) {
             tags.push(format!("{kind}:{name}"));
         }
     }

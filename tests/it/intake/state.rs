@@ -2,9 +2,9 @@
 //!
 //! Invariant: a push is recorded, judged and stored in one step under one lock, before anything of the answer is sent.
 
+use super::described::Payload;
 use super::rules::{self, Dropped, Judged, Overwritten, PointKey, Refusal, Store};
 use crate::http::{Answer, Request};
-use datadog_api_client::datadogV2::model::MetricPayload;
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde_json::json;
 use std::{
@@ -60,7 +60,7 @@ pub(crate) struct Received {
     /// The JSON text; empty if it could not be unpacked.
     pub(crate) unpacked: String,
     /// The payload; without series if the text could not be read as one.
-    pub(crate) payload: MetricPayload,
+    pub(crate) payload: Payload,
     /// The status it was answered with; `None` if it was not answered.
     pub(crate) answered: Option<u16>,
     /// When its last byte had come in.
@@ -87,7 +87,7 @@ pub(crate) struct State {
     pub(super) orders: VecDeque<Order>,
     pub(super) policy: Option<Policy>,
     pub(super) store: Store,
-    pub(super) late: Vec<MetricPayload>,
+    pub(super) late: Vec<Payload>,
     requests: Vec<Received>,
     validations: usize,
     violations: Vec<String>,
@@ -167,14 +167,14 @@ impl State {
     }
 
     /// Stores a payload, unless the rules refuse it.
-    fn store(&mut self, payload: &MetricPayload, refusal: Option<&Refusal>) {
+    fn store(&mut self, payload: &Payload, refusal: Option<&Refusal>) {
         if refusal.is_none() {
             let clock = self.clock();
             self.store.take(payload, clock);
         }
     }
 
-    fn obey(&mut self, order: Order, payload: &MetricPayload, refusal: Option<&Refusal>) -> Ending {
+    fn obey(&mut self, order: Order, payload: &Payload, refusal: Option<&Refusal>) -> Ending {
         match (order, refusal) {
             (Order::Status(status, body, headers), _) => Ending::Answered(Answer { status, headers, body }),
             (Order::Hang, _) => Ending::Hanging,

@@ -229,7 +229,7 @@ fn a_stopped_intake_refuses_connections_and_comes_back_with_what_it_had() {
 }
 
 #[test]
-fn what_datadogs_models_do_not_know_or_miss_is_refused_and_violates_the_contract() {
+fn a_field_that_datadog_does_not_describe_or_that_is_missing_is_refused_and_violates_the_contract() {
     let second = now();
     let with = |pointer: &str, field: &str, value: Option<Value>| {
         let mut payload = point(second, 1.0);
@@ -247,12 +247,14 @@ fn what_datadogs_models_do_not_know_or_miss_is_refused_and_violates_the_contract
         with("/series/0/points/0", "count", some(json!(1))),
         with("/series/0", "metadata", some(json!({ "origin": { "maker": 1 } }))),
         with("/series/0", "resources", some(json!([{ "type": "host", "kind": "h" }]))),
+        with("/series/0", "type", some(json!(0))),
         with("/series/0", "type", some(json!(7))),
         with("/series/0", "type", some(json!("count"))),
         with("/series/0", "type", None),
         with("/series/0", "metric", None),
         with("/series/0", "points", None),
         with("/series/0/points/0", "timestamp", None),
+        with("/series/0/points/0", "value", None),
         with("/series/0/points/0", "value", some(json!("1"))),
     ] {
         let intake = Intake::start();
