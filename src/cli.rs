@@ -17,6 +17,9 @@ use std::{
     time::Duration,
 };
 
+/// Where the files are kept, unless that is said.
+pub const CACHE_DIR: &str = "./cache";
+
 pub use healing::{Backfill, GithubArgs, HookArgs, InletArgs, Late, Recover, Register, When};
 pub use listener::{LimitArgs, TlsArgs};
 

@@ -9,8 +9,8 @@ mod verdict;
 
 use crate::metrics::MetricPayload;
 
-pub use client::{Answer, Client, ClientError, Endpoint};
-pub(crate) use client::{Timeouts, http_client};
+pub use crate::outgoing::ClientError;
+pub use client::{Answer, Client, Endpoint};
 pub use key::ApiKey;
 pub use submit::{DatadogService, SubmitError, SubmitOptions, Submitted};
 pub use verdict::{Verdict, verdict};

@@ -187,7 +187,9 @@ impl<I: Intake> Delivery<I> {
             return self.ask_for_the_time().await;
         };
         match self.batch.as_mut().and_then(|batch| Some((batch.at, batch.pieces.pop_front()?))) {
-            Some((sealed_at, piece)) if sealed_at + UNANSWERED_MAX_S <= now => self.unseal_unanswered(piece),
+            Some((sealed_at, piece)) if sealed_at + UNANSWERED_MAX_S <= now && piece.grows_old() => {
+                self.unseal_unanswered(piece)
+            }
             Some((_, piece)) => self.push(piece).await,
             None => match self.seal(now, moment).await {
                 Step::Idle if self.asks_again_at.is_some_and(|at| at <= moment.monotonic) => {
@@ -363,11 +365,17 @@ impl<I: Intake> Delivery<I> {
     /// A batch that is unanswered for so long is taken apart, and sealed again once Datadog answers.
     fn unseal_unanswered(&mut self, first: Piece) -> Step {
         log::warn!("no answer for {} min: the batch will be sealed again once Datadog answers", UNANSWERED_MAX_S / 60);
-        let rest = self.batch.take().into_iter().flat_map(|batch| batch.pieces);
-        let pieces = std::iter::once(first).chain(rest).filter(|piece| !piece.is_witness);
+        let rest = self.batch.as_mut().map(|batch| std::mem::take(&mut batch.pieces));
+        let pieces = std::iter::once(first).chain(rest.into_iter().flatten()).filter(|piece| !piece.is_witness);
+        // What is counted at its own time is as good later, and repeated as it stands.
+        let (old, ageless): (Vec<Piece>, Vec<Piece>) = pieces.flat_map(Piece::by_age).partition(Piece::grows_old);
         self.chores.extend(
-            pieces.map(|piece| Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt }),
+            old.iter().map(|piece| Chore::Unseal { keys: ledger::keys_of(&piece.slots), in_doubt: piece.is_in_doubt }),
         );
+        match &mut self.batch {
+            Some(batch) if !ageless.is_empty() => batch.pieces.extend(ageless),
+            _ => self.batch = None,
+        }
         self.now.wait_for_an_answer();
         Step::Moved
     }

@@ -8,14 +8,17 @@
 
 mod auth;
 mod client;
+mod error;
 mod hooks;
 mod runs;
 mod verdict;
 
+use crate::outgoing::plain_url;
 use std::{fmt, str::FromStr};
 
 pub use auth::{App, Auth, Token};
-pub use client::{Github, GithubError, Limits};
+pub use client::{Github, Limits, Notice};
+pub use error::GithubError;
 pub use hooks::{Delivered, Hook, HookConfig};
 pub use runs::{ListedRun, SEARCH_MAX, Workflows};
 
@@ -86,9 +89,7 @@ impl fmt::Display for Place {
 /// taken as it stands. Source: "Getting started with the REST API" of Enterprise Server and of Enterprise Cloud.
 #[must_use]
 pub fn api_root(url: &str) -> Option<String> {
-    let url = url.trim().trim_end_matches('/');
-    // Its rules are those of every address that we send a secret to.
-    crate::datadog::Endpoint::new(url)?;
+    let url = plain_url(url.trim())?;
     let (scheme, rest) = url.split_once("://")?;
     let host = rest.to_ascii_lowercase();
     Some(match host.as_str() {

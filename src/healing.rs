@@ -10,19 +10,19 @@ mod sweep;
 mod tally;
 
 use crate::{
-    cli::{Common, InletArgs},
+    cli::{CACHE_DIR, Common, InletArgs},
     config::{self, ConfigError, Settings},
-    explain::explain,
     github::{Github, GithubError, Place},
-    inlet::{Inlet, InletError, There},
-    ledger::{self, Files, Known, Mode},
+    inlet::{Inlet, InletError, Look, There},
+    ledger::{self, Files, Mode},
     metrics::MetricPayload,
     secrets::Secrets,
-    serve::{Application, Door, ServeError},
+    serve::{Application, Door, ServeError, stop_signals},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -60,6 +60,17 @@ pub enum HealingError {
         /// The one that was asked for.
         hook: Option<u64>,
     },
+    /// There are several webhooks, and somebody else's might be among them.
+    #[error("{place} has several webhooks for workflow_run: {hooks}")]
+    SeveralHooks {
+        /// Where they are.
+        place: Place,
+        /// Their IDs, and where they deliver to.
+        hooks: String,
+    },
+    /// It was told to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// The time to look at is none.
     #[error("--since is not before --until")]
     NoTime,
@@ -107,6 +118,8 @@ impl HealingError {
             Self::NoHook { .. } => {
                 "`runhound register` makes one; a webhook of the organization is found by --organization"
             }
+            Self::SeveralHooks { .. } => "say with --hook which one is to deliver again",
+            Self::Interrupted => "run it again: what is recorded is not counted twice",
             Self::NoTime => "give an earlier --since, or a later --until",
             Self::Ping { hint, .. } => hint,
             Self::Output(_) => "what was taken in is recorded",
@@ -121,9 +134,11 @@ impl HealingError {
     }
 }
 
-/// Where what is found goes in, and what must be run meanwhile.
+/// What is known, where what is found goes in, and what must be run meanwhile.
 struct Opened {
-    inlet: Inlet,
+    look: Look,
+    /// `None` where nothing is to be taken in.
+    inlet: Option<Inlet>,
     /// With the files opened here.
     application: Option<Application>,
 }
@@ -137,79 +152,90 @@ struct Pushes {
 }
 
 impl Opened {
-    /// Opens what the arguments name: a receiver that listens, the files, or for a plan only a look at them.
-    fn new(arguments: &InletArgs, common: &Common) -> Result<Self, HealingError> {
+    /// Opens what the arguments name: a receiver that listens, or the files; a look alone where `takes_in` is not.
+    fn new(arguments: &InletArgs, common: &Common, takes_in: bool) -> Result<Self, HealingError> {
         let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
-        let files = Files::new(&arguments.cache_dir, mode);
-        if arguments.plan {
-            let inlet = Inlet::Nowhere(Known::of(&files).into(), common.reruns);
-            return Ok(Self { inlet, application: None });
-        }
+        let directory = arguments.cache_dir.as_deref();
+        let look = |directory: &Path| Look::at(&Files::new(directory, mode), common.reruns);
         if let Some(url) = &arguments.to {
-            let there = There::of_environment(url)?.looking_at(&files, common.reruns);
-            return Ok(Self { inlet: Inlet::There(there.into()), application: None });
+            // Files that nobody has named may be those of another service.
+            let look = directory.map_or(Look::Nothing, look);
+            let there = takes_in.then(|| There::of_environment(url)).transpose()?;
+            return Ok(Self { look, inlet: there.map(|there| Inlet::There(there.into())), application: None });
         }
-        if let Some(holder) = ledger::holder(&files) {
+        if !takes_in {
+            let is_plan = arguments.plan;
+            let directory = directory.or(is_plan.then_some(Path::new(CACHE_DIR)));
+            return Ok(Self { look: directory.map_or(Look::Nothing, look), inlet: None, application: None });
+        }
+        let directory = directory.unwrap_or(Path::new(CACHE_DIR));
+        if let Some(holder) = ledger::holder(&Files::new(directory, mode)) {
             return Err(HealingError::Held(holder));
         }
         // Nobody delivers to it, so nobody needs to sign.
         let nobody = Secrets::from(Vec::new());
-        let settings = Settings::new(mode, &arguments.cache_dir, common, nobody, &config::process_environment)?;
+        let settings = Settings::new(mode, directory, common, nobody, &config::process_environment)?;
         let application = Application::build(settings, Door::Closed)?;
-        Ok(Self { inlet: Inlet::Here(application.here()), application: Some(application) })
+        let (ledger, receiver) = application.parts();
+        Ok(Self { look: Look::Ledger(ledger), inlet: Some(Inlet::Here(receiver)), application: Some(application) })
     }
 
     /// Does `work`, pushing meanwhile what it takes in, and then all that is pending within `timeout`. The files are closed
-    /// once the inlet is gone.
-    async fn run<T>(
+    /// once the inlet is gone. Told to stop, it leaves the rest of the work, and pushes what there is.
+    async fn run(
         self,
-        work: impl AsyncFnOnce(Inlet) -> T,
+        work: impl AsyncFnOnce(Look, Option<Inlet>) -> Result<(), HealingError>,
         timeout: Duration,
-    ) -> Result<(T, Option<Pushes>), HealingError> {
-        let work = Box::pin(work(self.inlet));
-        let Some(mut application) = self.application else { return Ok((work.await, None)) };
-        let (mut done, mut ended) = (None, Instant::now());
+    ) -> Result<(Result<(), HealingError>, Option<Pushes>), HealingError> {
+        let (stop, stop_at_once) = stop_signals()?;
+        let mut done = Err(HealingError::Interrupted);
+        let work = Box::pin(work(self.look, self.inlet));
         let work = async {
-            done = Some(work.await);
-            ended = Instant::now();
+            tokio::select! {
+                ended = work => done = ended,
+                () = stop => log::warn!("interrupted: what is taken in is pushed; once more ends it at once"),
+            }
         };
-        application.delivery.run_until(work, timeout).await;
-        let count = |_: usize, _: &MetricPayload| {};
-        application.push_all(timeout.saturating_sub(ended.elapsed()), count).await;
-        let totals = application.delivery.totals();
-        let pending = application.close(timeout).await?.pending;
-        let pushes = Pushes { pushed: totals.pushed, pending, rejected: totals.rejected };
-        match done {
-            Some(done) => Ok((done, Some(pushes))),
-            None => Err(ServeError::from(io::Error::other("the delivery has ended before its time")).into()),
-        }
+        let all = async {
+            let Some(mut application) = self.application else {
+                work.await;
+                return Ok(None);
+            };
+            application.delivery.run_until(work, timeout).await;
+            let begun = Instant::now();
+            let count = |_: usize, _: &MetricPayload| {};
+            application.push_all(timeout.saturating_sub(begun.elapsed()), count).await;
+            let totals = application.delivery.totals();
+            let pending = application.close(timeout).await?.pending;
+            Ok(Some(Pushes { pushed: totals.pushed, pending, rejected: totals.rejected }))
+        };
+        let pushes = tokio::select! {
+            pushes = all => pushes,
+            () = stop_at_once => Err(HealingError::Interrupted),
+        };
+        pushes.map(|pushes| (done, pushes))
     }
 }
 
-/// A bar on a terminal, nothing elsewhere. GitHub's waits are told above it.
+/// A bar on a terminal, nothing elsewhere. What goes on at GitHub is told above it.
 fn bar(github: &Github, len: u64, what: &str) -> ProgressBar {
     let template = format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left");
-    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(len).with_style(style);
-    github.tell_above(bar.clone());
-    bar
+    styled(github, ProgressBar::new(len), &template)
 }
 
 /// The same where nobody knows how long it takes.
 fn counter(github: &Github, what: &str) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template(&format!("{{pos}} {what}")).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::no_length().with_style(style);
-    github.tell_above(bar.clone());
+    styled(github, ProgressBar::no_length(), &format!("{{pos}} {what}"))
+}
+
+fn styled(github: &Github, bar: ProgressBar, template: &str) -> ProgressBar {
+    let bar = bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let above = bar.clone();
+    github.tell_by(move |notice| above.suspend(|| log::warn!("{notice}")));
     bar
 }
 
-/// Whether the rest can be done although this could not: what is gone in GitHub stays gone.
-fn is_gone(error: &GithubError) -> bool {
-    matches!(error, GithubError::NotFound { .. })
-}
-
-/// An error as an entry of a summary.
-fn entry(error: &GithubError) -> String {
-    explain(error)
+/// Whether this one thing is at fault, and the rest can be done without it.
+fn is_of_one(error: &GithubError) -> bool {
+    matches!(error, GithubError::NotFound { .. } | GithubError::Invalid { .. } | GithubError::Unexpected { .. })
 }

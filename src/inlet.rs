@@ -5,10 +5,10 @@
 
 use crate::{
     config::{self, ConfigError},
-    datadog::{ClientError, Endpoint, Timeouts, http_client},
     event::{Recorded, RunKey},
     ledger::{Accepted, Files, Known, Ledger, Reruns, Unavailable},
-    receiver::{Receiver, Reception},
+    outgoing::{ClientError, Timeouts, http_client, plain_url},
+    receiver::{Receiver, Reception, Refusal},
     signature::Secret,
     vitals::Way,
 };
@@ -66,6 +66,9 @@ pub enum InletError {
         /// What the client said.
         cause: String,
     },
+    /// It is in this process, and cannot record anything.
+    #[error("nothing can be recorded: the log says why")]
+    NotRecorded,
     /// The ledger has ended.
     #[error(transparent)]
     Ledger(#[from] Unavailable),
@@ -81,6 +84,9 @@ impl InletError {
             Self::NoAnswer { .. } => {
                 Some("start the receiver, or mend the URL given with --to; what was answered before is recorded")
             }
+            Self::NotRecorded => Some(
+                "make room on the disk, or see to permissions of the cache directory; then run it again: what is recorded stays",
+            ),
             Self::Client(_) | Self::Ledger(_) => None,
         }
     }
@@ -90,27 +96,37 @@ impl InletError {
 #[derive(Debug)]
 pub(crate) enum Inlet {
     /// Into a receiver of this process.
-    Here(Here),
+    Here(Arc<Receiver>),
     /// To a receiver that listens.
     There(Box<There>),
-    /// Nowhere: what would be taken in is to be told.
-    Nowhere(Box<Known>, Reruns),
 }
 
-/// A receiver of this process.
-#[derive(Debug, Clone)]
-pub(crate) struct Here {
-    pub(crate) receiver: Arc<Receiver>,
-    pub(crate) ledger: Ledger,
+impl Inlet {
+    /// Hands one delivery in.
+    ///
+    /// # Errors
+    /// There is no receiver, or it cannot record anything.
+    pub(crate) async fn take(&self, recorded: &Recorded) -> Result<Answered, InletError> {
+        let receiver = match self {
+            Self::There(there) => return there.take(recorded).await,
+            Self::Here(receiver) => receiver,
+        };
+        let (event, guid) = (recorded.event.as_deref(), recorded.guid.as_deref());
+        match receiver.take(event, guid, recorded.payload.as_bytes(), Way::Fetched).await {
+            Ok(Reception::Recorded(Accepted::New, _)) => Ok(Answered::Accepted),
+            Ok(Reception::Recorded(Accepted::Duplicate, _)) => Ok(Answered::Duplicate),
+            Ok(Reception::Ignored(reason)) => Ok(Answered::Ignored(reason)),
+            Err(Refusal::Unavailable) => Err(InletError::NotRecorded),
+            Err(refusal) => Ok(Answered::Refused(refusal.to_string())),
+        }
+    }
 }
 
 /// A receiver that listens.
 pub(crate) struct There {
     client: awc::Client,
-    pub(crate) url: String,
+    url: String,
     secret: Secret,
-    known: Known,
-    reruns: Reruns,
 }
 
 impl std::fmt::Debug for There {
@@ -122,9 +138,9 @@ impl std::fmt::Debug for There {
 impl There {
     /// The receiver at `url`, which takes what `secret` signs. It must be made and used in an actix runtime.
     pub(crate) fn new(url: &str, secret: Secret) -> Result<Self, InletError> {
-        Endpoint::new(url).ok_or(InletError::BadUrl)?;
+        plain_url(url).ok_or(InletError::BadUrl)?;
         let client = http_client(Timeouts { whole: ANSWER_TIMEOUT, ..Timeouts::default() })?;
-        Ok(Self { client, url: url.to_owned(), secret, known: Known::default(), reruns: Reruns::Push })
+        Ok(Self { client, url: url.to_owned(), secret })
     }
 
     /// The receiver at `url`, which takes what the secret of the environment signs.
@@ -132,11 +148,6 @@ impl There {
         let secrets = config::secrets(&config::process_environment)?;
         let secret = secrets.current().into_iter().next().ok_or(ConfigError::NoSecret)?;
         Self::new(url, secret)
-    }
-
-    /// The same, with what can be seen of its files from here.
-    pub(crate) fn looking_at(self, files: &Files, reruns: Reruns) -> Self {
-        Self { known: Known::of(files), reruns, ..self }
     }
 
     pub(crate) async fn take(&self, recorded: &Recorded) -> Result<Answered, InletError> {
@@ -162,40 +173,32 @@ impl There {
     }
 }
 
-impl Inlet {
-    /// Hands one delivery in.
-    ///
-    /// # Errors
-    /// There is no receiver.
-    pub(crate) async fn take(&self, recorded: &Recorded) -> Result<Answered, InletError> {
-        match self {
-            Self::There(there) => there.take(recorded).await,
-            Self::Here(here) => Ok(here.take(recorded).await),
-            Self::Nowhere(..) => Ok(Answered::Refused("nothing is taken in".to_owned())),
-        }
+/// What can be known beforehand of what is recorded. It only spares questions: a receiver decides.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// All of it.
+    Ledger(Ledger),
+    /// What the files hold.
+    Files(Box<Known>, Reruns),
+    /// Nothing: the files are elsewhere.
+    Nothing,
+}
+
+impl Look {
+    /// What the files hold now.
+    pub(crate) fn at(files: &Files, reruns: Reruns) -> Self {
+        Self::Files(Known::of(files).into(), reruns)
     }
 
-    /// Those of these attempts that would be new, as far as can be known from here.
+    /// Those of these attempts that are not known.
     ///
     /// # Errors
     /// The ledger has ended.
     pub(crate) async fn unknown(&self, keys: Vec<RunKey>) -> Result<Vec<RunKey>, InletError> {
         match self {
-            Self::There(there) => Ok(there.known.unknown(keys, there.reruns)),
-            Self::Nowhere(known, reruns) => Ok(known.unknown(keys, *reruns)),
-            Self::Here(here) => Ok(here.ledger.unknown(keys).await?),
-        }
-    }
-}
-
-impl Here {
-    async fn take(&self, recorded: &Recorded) -> Answered {
-        let (event, guid) = (recorded.event.as_deref(), recorded.guid.as_deref());
-        match self.receiver.take(event, guid, recorded.payload.as_bytes(), Way::Fetched).await {
-            Ok(Reception::Recorded(Accepted::New, _)) => Answered::Accepted,
-            Ok(Reception::Recorded(Accepted::Duplicate, _)) => Answered::Duplicate,
-            Ok(Reception::Ignored(reason)) => Answered::Ignored(reason),
-            Err(refusal) => Answered::Refused(refusal.to_string()),
+            Self::Ledger(ledger) => Ok(ledger.unknown(keys).await?),
+            Self::Files(known, reruns) => Ok(known.unknown(keys, *reruns)),
+            Self::Nothing => Ok(keys),
         }
     }
 }

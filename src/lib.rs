@@ -16,6 +16,8 @@ pub mod vitals;
 
 pub mod ledger;
 
+mod outgoing;
+
 pub mod datadog;
 
 pub mod delivery;

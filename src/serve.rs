@@ -1,5 +1,7 @@
 //! The service: all rooms wired together, from the first line in the log to the last.
 
+mod door;
+
 use crate::{
     admin::{About, Admin, Rotating},
     cli::{self, AdminListen},
@@ -9,7 +11,6 @@ use crate::{
     delivery::{Backoff, Clock, Delivery, Step},
     github::{Github, GithubError, Place},
     healing::Sweeper,
-    inlet::Here,
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
     metrics::MetricPayload,
@@ -20,12 +21,13 @@ use crate::{
     vitals::Outcome,
 };
 use actix_web::{dev::ServerHandle, web::Data};
+use door::bind;
 use futures_util::future::OptionFuture;
 use std::{
     cell::Cell,
     fs::OpenOptions,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::Arc,
@@ -37,8 +39,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Connections that may wait to be accepted. The system has a limit of its own, which is often this.
-const CONNECTIONS_QUEUED: i32 = 4096;
+pub use door::Door;
 
 /// The service cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -121,39 +122,6 @@ pub struct Application {
     recovery: Option<Sweeper>,
 }
 
-/// Where deliveries come in.
-#[derive(Debug)]
-pub enum Door {
-    /// At an address that is to be bound.
-    Address(SocketAddr),
-    /// By a socket that somebody else has bound, and keeps while no service runs.
-    Socket(TcpListener),
-    /// Nowhere: what comes in is handed in by this process.
-    Closed,
-}
-
-impl Door {
-    /// The address there is now, and the listener.
-    fn open(self) -> Result<(SocketAddr, Option<TcpListener>), ServeError> {
-        let (address, listener) = match self {
-            Self::Address(address) => bind("--listen", address)?,
-            Self::Socket(listener) => (listener.local_addr().map_err(ServeError::Socket)?, listener),
-            Self::Closed => return Ok(((Ipv4Addr::UNSPECIFIED, 0).into(), None)),
-        };
-        Ok((address, Some(listener)))
-    }
-}
-
-/// Binds an address: the one there is now, and the listener.
-fn bind(flag: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), ServeError> {
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        // `bind` has set it to 128: beyond that the system lets new clients wait for a second and more.
-        rustix::net::listen(&listener, CONNECTIONS_QUEUED)?;
-        Ok((listener.local_addr()?, listener))
-    });
-    bound.map_err(|source| ServeError::Listen { flag, address, source })
-}
-
 impl Application {
     /// Opens the ledger, and then the door.
     ///
@@ -218,13 +186,14 @@ impl Application {
 
     /// Looks at the delivery logs of these places too, every so often.
     pub(crate) fn recovering(mut self, github: Github, places: Vec<Place>, every: Duration) -> Self {
-        self.recovery = Some(Sweeper::new(github, places, every, self.here()));
+        let vitals = Arc::clone(self.ledger.vitals());
+        self.recovery = Some(Sweeper::new(github, places, every, Arc::clone(&self.receiver), vitals));
         self
     }
 
-    /// What takes deliveries in that this process hands in.
-    pub(crate) fn here(&self) -> Here {
-        Here { receiver: Arc::clone(&self.receiver), ledger: self.ledger.clone() }
+    /// What knows and what takes deliveries in that this process hands in.
+    pub(crate) fn parts(&self) -> (Ledger, Arc<Receiver>) {
+        (self.ledger.clone(), Arc::clone(&self.receiver))
     }
 
     /// Starts the public listener, once.
@@ -408,7 +377,7 @@ fn limits(wanted: Limits) -> Limits {
 }
 
 /// Done at the first SIGTERM or SIGINT, and at the second one.
-fn stop_signals() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
+pub(crate) fn stop_signals() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (first, stop) = oneshot::channel::<()>();

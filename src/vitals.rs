@@ -338,6 +338,13 @@ impl Vitals {
         self.note().recovery.get_or_insert_default().swept(at, error, limits);
     }
 
+    /// GitHub's rate limit is waited for.
+    pub(crate) fn waits_for_github(&self, until: Timestamp) {
+        let mut notes = self.note();
+        let recovery = notes.recovery.get_or_insert_default();
+        (recovery.waiting_until, recovery.requests_remaining) = (Some(until), Some(0));
+    }
+
     /// A run that no delivery had brought was found, or was taken in.
     pub(crate) fn holes(&self, found: u64, filled: u64) {
         let mut notes = self.note();

@@ -390,6 +390,10 @@ fn recovered(recovery: &Recovery, now: jiff::Timestamp) -> Vec<Fact> {
         Fact::of("holes found", recovery.holes_found, "warn"),
         Fact::of("holes filled", recovery.holes_filled, ""),
     ];
+    let waiting = recovery.waiting_until.filter(|until| *until > now);
+    facts.extend(waiting.map(|until| {
+        Fact::new("rate limit reached", format!("until {}", until.strftime("%H:%M:%S UTC"))).looks("warn")
+    }));
     facts.extend(recovery.requests_remaining.map(|left| Fact::new("requests left at GitHub", grouped(left))));
     facts
 }

@@ -30,7 +30,7 @@ impl GithubArgs {
 /// Whose webhooks.
 #[derive(Debug, Clone, Args)]
 pub struct HookArgs {
-    /// Repositories whose webhooks bring runs here
+    /// Repositories whose webhooks bring runs here (which runs are taken is said by --repositories)
     #[arg(long, env = "RUNHOUND_REPOSITORY", value_name = "OWNER/NAME", value_delimiter = ',', value_parser = repository)]
     pub repository: Vec<Place>,
     /// Organizations whose webhooks bring runs here
@@ -57,9 +57,9 @@ pub struct InletArgs {
     /// Use the files of a dry run, and push nothing
     #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = truth)]
     pub dry_run: bool,
-    /// Where the service's files are; with --to they only tell what need not be asked for
-    #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR", default_value = "./cache")]
-    pub cache_dir: PathBuf,
+    /// Where the service's files are; with --to they only tell what need not be asked for [default: ./cache, none with --to]
+    #[arg(long, env = "RUNHOUND_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// How long to wait for the last pushes, or for redeliveries, in seconds
     #[arg(long, env = "RUNHOUND_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub timeout: Duration,

@@ -5,9 +5,11 @@ use super::{
     key::ApiKey,
     verdict::{Verdict, http_date, says_valid, unexpected, verdict},
 };
-use crate::metrics::MetricPayload;
+use crate::{
+    metrics::MetricPayload,
+    outgoing::{self, ClientError, Timeouts, http_client},
+};
 use awc::{
-    Connector,
     error::{ConnectError, PayloadError, SendRequestError},
     http::{Uri, header::HeaderMap},
 };
@@ -17,25 +19,8 @@ use std::{
     cell::RefCell,
     fmt,
     io::{ErrorKind, Write},
-    sync::Arc,
-    time::Duration,
 };
 use tokio::time::{Instant, timeout_at};
-
-/// How long a request may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Timeouts {
-    /// For the connection, and once more for TLS on it.
-    pub(crate) connect: Duration,
-    /// For the answer to begin, and for all of it to be here.
-    pub(crate) whole: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(5), whole: Duration::from_secs(20) }
-    }
-}
 
 /// No more of an answer is read than this; one that goes on is not one we know.
 const ANSWER_MAX_BYTES: usize = 64 << 10;
@@ -59,19 +44,7 @@ impl Endpoint {
     /// query, fragment, user or password.
     #[must_use]
     pub fn new(base: &str) -> Option<Self> {
-        let base = base.trim_end_matches('/').to_owned();
-        let uri: Uri = base.parse().ok()?;
-        let authority = uri.authority()?;
-        // What is parsed has lost its fragment.
-        let is_plain = uri.query().is_none() && !base.contains('#') && !authority.as_str().contains('@');
-        let after_host = authority.as_str().strip_prefix(authority.host())?;
-        let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-        if !after_host.is_empty() && !after_host.strip_prefix(':').is_some_and(is_port) {
-            return None;
-        }
-        if !is_plain || !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host()?.is_empty() {
-            return None;
-        }
+        let base = outgoing::plain_url(base)?.to_owned();
         let below = |path: &str| format!("{base}{path}").parse().ok();
         Some(Self { series: below("/api/v2/series")?, validate: below("/api/v1/validate")?, base })
     }
@@ -89,11 +62,6 @@ impl fmt::Display for Endpoint {
         f.write_str(&self.base)
     }
 }
-
-/// The client cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[error("TLS cannot be set up")]
-pub struct ClientError(#[from] rustls::Error);
 
 /// What came of one request.
 #[derive(Debug, Clone)]
@@ -280,31 +248,6 @@ fn gzip(payload: &MetricPayload) -> Vec<u8> {
         Ok(bytes) => bytes,
         Err(error) => unreachable!("memory takes every write: {error}"),
     }
-}
-
-/// A client for any address, with TLS, that follows no redirect.
-pub(crate) fn http_client(timeouts: Timeouts) -> Result<awc::Client, ClientError> {
-    let Timeouts { connect, whole } = timeouts;
-    let connector = Connector::new().rustls_0_23(Arc::new(tls()?)).timeout(connect).handshake_timeout(connect);
-    let agent = ("User-Agent", concat!("runhound/", env!("CARGO_PKG_VERSION")));
-    Ok(awc::Client::builder()
-        .connector(connector)
-        .timeout(whole)
-        .disable_redirects()
-        .add_default_header(agent)
-        .finish())
-}
-
-/// The system's roots, which know a company's own authority; where there are none, the bundled ones.
-fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if added == 0 {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! answer is lost is the caller's to repeat unchanged; the guarantees of the service do not reach it.
 
 use super::{
-    Intake,
-    client::{Answer, Client, ClientError, Endpoint},
+    ClientError, Intake,
+    client::{Answer, Client, Endpoint},
     key::ApiKey,
     verdict::Verdict,
 };

@@ -66,6 +66,19 @@ impl Piece {
         Ok([half(left), half(right)])
     }
 
+    /// Whether it has a slot whose second will be too long ago for Datadog.
+    pub(super) fn grows_old(&self) -> bool {
+        self.slots.iter().any(|slot| !slot.is_historical())
+    }
+
+    /// The slots that grow old, and those that do not, in pieces of their own.
+    pub(super) fn by_age(self) -> impl Iterator<Item = Self> {
+        let Self { slots, refusals, is_in_doubt, is_witness, .. } = self;
+        let (old, ageless): (Vec<Slot>, Vec<Slot>) = slots.into_iter().partition(|slot| !slot.is_historical());
+        let piece = move |slots| Self { slots, is_whole: false, refusals, is_in_doubt, is_witness };
+        [old, ageless].into_iter().filter(|slots| !slots.is_empty()).map(piece)
+    }
+
     /// Whether a refusal of it is not believed yet.
     pub(super) fn is_tried_again(&self) -> bool {
         (self.is_whole || self.slots.len() == 1) && self.refusals < REFUSALS_MAX

@@ -1,15 +1,14 @@
 //! Requests to the API and what comes of them: limits are waited for, passing faults are tried again.
 
 use super::{
-    Auth, Place, api_root,
+    App, Auth, GithubError, Place, api_root,
     verdict::{Verdict, verdict},
 };
 use crate::{
-    datadog::{ClientError, Timeouts, http_client},
     explain::{cut, escaped},
+    outgoing::{Timeouts, http_client},
 };
 use awc::http::{Method, header::HeaderMap};
-use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -34,91 +33,6 @@ const MESSAGE_MAX_CHARS: usize = 300;
 
 /// A token of an installation is not used in its last minute.
 const TOKEN_REST_S: i64 = 60;
-
-/// GitHub did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum GithubError {
-    /// The client cannot be made.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// Nobody answers, or only with faults.
-    #[error("{what}: {cause}")]
-    NoAnswer {
-        /// The request.
-        what: String,
-        /// What happened at the last try.
-        cause: String,
-    },
-    /// The token is not valid.
-    #[error("{what}: GitHub does not know the token: {message}")]
-    Unauthorized {
-        /// The request.
-        what: String,
-        /// GitHub's words.
-        message: String,
-    },
-    /// The token has not the right.
-    #[error("{what}: GitHub forbids it: {message}")]
-    Forbidden {
-        /// The request.
-        what: String,
-        /// GitHub's words.
-        message: String,
-    },
-    /// There is no such thing, or the token may not see it.
-    #[error("{what}: GitHub finds nothing there")]
-    NotFound {
-        /// The request.
-        what: String,
-    },
-    /// GitHub refuses what was asked for.
-    #[error("{what}: GitHub refuses it: {message}")]
-    Invalid {
-        /// The request.
-        what: String,
-        /// GitHub's words.
-        message: String,
-    },
-    /// An answer that nobody expects.
-    #[error("{what}: {cause}")]
-    Unexpected {
-        /// The request.
-        what: String,
-        /// What is odd.
-        cause: String,
-    },
-}
-
-impl GithubError {
-    /// What to do about it.
-    #[must_use]
-    pub const fn hint(&self) -> &'static str {
-        match self {
-            Self::Client(_) => "the certificates of this machine cannot be used",
-            Self::NoAnswer { .. } => {
-                "see to --github-url, name resolution, proxies and outgoing HTTPS, and to githubstatus.com; then run it again: \
-                 what was done is not done twice"
-            }
-            Self::Unauthorized { .. } => {
-                "GITHUB_TOKEN, or GITHUB_TOKEN_FILE, must be a token that has not expired; the GITHUB_TOKEN of a workflow cannot \
-                 see webhooks. For an App, ID and key must be of the same one"
-            }
-            Self::Forbidden { .. } => {
-                "give the token the rights: for webhooks `Webhooks: read and write` (a classic token: admin:repo_hook, or \
-                 admin:org_hook), for runs `Actions: read` (a classic token: repo); where the organization has SSO, authorize the \
-                 token for it"
-            }
-            Self::NotFound { .. } => {
-                "check the name; GitHub also hides what a token may not see: for webhooks it needs `Webhooks: read and write` (a \
-                 classic token: admin:repo_hook, or admin:org_hook), for runs `Actions: read` (a classic token: repo)"
-            }
-            Self::Invalid { .. } => "mend what GitHub names",
-            Self::Unexpected { .. } => {
-                "--github-url must be GitHub itself, or an Enterprise Server: https://github.example.com"
-            }
-        }
-    }
-}
 
 /// What GitHub last said of its primary limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -163,8 +77,30 @@ pub struct Github {
     seen: RefCell<HashMap<String, Seen>>,
     limits: Cell<Option<Limits>>,
     requests: Cell<u64>,
-    /// What a line of the log must not be written into.
-    bar: RefCell<ProgressBar>,
+    tell: RefCell<Tell>,
+}
+
+/// Tells of what goes on.
+type Tell = Box<dyn Fn(Notice<'_>)>;
+
+/// Something that goes on while a request is made.
+#[derive(Debug, Clone, Copy)]
+pub enum Notice<'a> {
+    /// Its last try failed in a passing way.
+    TryingAgain(&'a str),
+    /// GitHub's limit is reached, until then.
+    Waiting(Timestamp),
+}
+
+impl fmt::Display for Notice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TryingAgain(cause) => write!(f, "{cause}: trying again"),
+            Self::Waiting(until) => {
+                write!(f, "GitHub's rate limit is reached: waiting until {}", until.strftime("%H:%M:%S UTC"))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Github {
@@ -188,13 +124,13 @@ impl Github {
             seen: RefCell::default(),
             limits: Cell::default(),
             requests: Cell::default(),
-            bar: RefCell::new(ProgressBar::hidden()),
+            tell: RefCell::new(Box::new(|notice| log::warn!("{notice}"))),
         })
     }
 
-    /// Tells of waits above this bar.
-    pub fn tell_above(&self, bar: ProgressBar) {
-        self.bar.replace(bar);
+    /// Tells so of what goes on; else it is logged.
+    pub fn tell_by(&self, tell: impl Fn(Notice<'_>) + 'static) {
+        *self.tell.borrow_mut() = Box::new(tell);
     }
 
     /// How many requests were made.
@@ -254,15 +190,27 @@ impl Github {
         body: Option<&Value>,
         etag: Option<&str>,
     ) -> Result<(Reply, Option<String>), GithubError> {
-        let bearer = match &self.auth {
-            Auth::Token(token) => token.text(),
-            Auth::App(_) => Box::pin(self.installation(place)).await?,
-        };
-        self.ask_as(&bearer, method, path, body, etag).await
+        let request = Request { method, path, body, etag, is_repeatable: method != Method::POST };
+        let asked = self.ask_as(async || self.bearer(place).await, &request).await;
+        match asked {
+            // A token of an installation can be withdrawn before its time.
+            Err(GithubError::Unauthorized { .. }) if self.installations.borrow_mut().remove(place).is_some() => {
+                self.ask_as(async || self.bearer(place).await, &request).await
+            }
+            asked => asked,
+        }
+    }
+
+    /// Who asks, as of now.
+    async fn bearer(&self, place: &Place) -> Result<String, GithubError> {
+        match &self.auth {
+            Auth::Token(token) => Ok(token.text()),
+            Auth::App(app) => Box::pin(self.installation(app, place)).await,
+        }
     }
 
     /// The token of the App's installation at a place.
-    async fn installation(&self, place: &Place) -> Result<String, GithubError> {
+    async fn installation(&self, app: &App, place: &Place) -> Result<String, GithubError> {
         #[derive(Deserialize)]
         struct Installation {
             id: u64,
@@ -277,89 +225,84 @@ impl Github {
         if let Some((token, _)) = known.filter(|(_, expires)| now + TOKEN_REST_S < *expires) {
             return Ok(token);
         }
-        let Auth::App(app) = &self.auth else { return Ok(String::new()) };
-        let unsigned =
-            || GithubError::Unexpected { what: "the App's key".to_owned(), cause: "it cannot sign".to_owned() };
-        let jwt = app.jwt(now).ok_or_else(unsigned)?;
+        let jwt = async || {
+            let odd =
+                || GithubError::Unexpected { what: "the App's key".to_owned(), cause: "it cannot sign".to_owned() };
+            app.jwt(Timestamp::now().as_second()).ok_or_else(odd)
+        };
         let path = format!("{}/installation", place.path());
-        let (found, _) = self.ask_as(&jwt, &Method::GET, &path, None, None).await?;
+        let find = Request { method: &Method::GET, path: &path, body: None, etag: None, is_repeatable: true };
+        let (found, _) = self.ask_as(jwt, &find).await.map_err(|error| match error {
+            GithubError::NotFound { .. } => GithubError::NotInstalled(place.clone()),
+            error => error,
+        })?;
         let Installation { id } = Self::read(&path, &found)?;
-        let path = format!("/app/installations/{id}/access_tokens");
-        let (made, _) = self.ask_as(&jwt, &Method::POST, &path, Some(&json!({})), None).await?;
+        let (path, body) = (format!("/app/installations/{id}/access_tokens"), json!({}));
+        // A token that nobody has heard of does no harm.
+        let new_token =
+            Request { method: &Method::POST, path: &path, body: Some(&body), etag: None, is_repeatable: true };
+        let (made, _) = self.ask_as(jwt, &new_token).await?;
         let Made { token, expires_at } = Self::read(&path, &made)?;
         self.installations.borrow_mut().insert(place.clone(), (token.clone(), expires_at.as_second()));
         Ok(token)
     }
 
-    /// Asks until there is an answer that counts. With it comes its tag, if it has one.
+    /// Asks until there is an answer that counts, each time as who it is by then. With it comes its tag, if it has one.
     async fn ask_as(
         &self,
-        bearer: &str,
-        method: &Method,
-        path: &str,
-        body: Option<&Value>,
-        etag: Option<&str>,
+        bearer: impl AsyncFn() -> Result<String, GithubError>,
+        request: &Request<'_>,
     ) -> Result<(Reply, Option<String>), GithubError> {
-        let what = format!("{method} {}", path.split('?').next().unwrap_or(path));
+        let what = format!("{} {}", request.method, request.path.split('?').next().unwrap_or_default());
         let mut failures = 0;
         loop {
-            let answer = self.once(bearer, method, path, body, etag).await;
+            let bearer = bearer().await?;
+            let answer = self.once(&bearer, request).await;
             self.requests.set(self.requests.get() + 1);
             let (cause, verdict) = match answer {
                 Ok(Answer { verdict: Verdict::Done, reply, etag, .. }) => return Ok((reply, etag)),
-                Ok(Answer { verdict, status, message, .. }) => (told(status, &message, bearer), verdict),
+                Ok(Answer { verdict, status, message, .. }) => (told(status, &message, &bearer), verdict),
                 Err(cause) => (cause, Verdict::Passing),
             };
-            let message = cause.clone();
             match verdict {
-                Verdict::Limited(wait) => self.wait_for_limit(wait).await,
-                // What was posted may have been done, and must not be done twice.
-                Verdict::Passing if failures + 1 < TRIES && method != Method::POST => {
-                    failures += 1;
-                    let wait = Duration::from_secs(1 << failures).mul_f64(fastrand::f64());
-                    self.tell(|| log::warn!("{what}: {cause}: trying again"));
+                Verdict::Limited(wait) => {
+                    self.tell(Notice::Waiting(Timestamp::now() + wait));
                     tokio::time::sleep(wait).await;
                 }
+                // What was posted may have been done, and must not be done twice.
+                Verdict::Passing if failures + 1 < TRIES && request.is_repeatable => {
+                    failures += 1;
+                    self.tell(Notice::TryingAgain(&format!("{what}: {cause}")));
+                    tokio::time::sleep(Duration::from_secs(1 << failures).mul_f64(fastrand::f64())).await;
+                }
                 Verdict::Passing => return Err(GithubError::NoAnswer { what, cause }),
-                Verdict::Unauthorized => return Err(GithubError::Unauthorized { what, message }),
-                Verdict::Forbidden => return Err(GithubError::Forbidden { what, message }),
+                Verdict::Unauthorized => return Err(GithubError::Unauthorized { what, message: cause }),
+                Verdict::Forbidden => return Err(GithubError::Forbidden { what, message: cause }),
                 Verdict::NotFound => return Err(GithubError::NotFound { what }),
-                Verdict::Invalid => return Err(GithubError::Invalid { what, message }),
+                Verdict::Moved => return Err(GithubError::Moved { what }),
+                Verdict::Invalid => return Err(GithubError::Invalid { what, message: cause }),
                 Verdict::Unexpected | Verdict::Done => return Err(GithubError::Unexpected { what, cause }),
             }
         }
     }
 
-    async fn wait_for_limit(&self, wait: Duration) {
-        let until = Timestamp::now() + wait;
-        self.tell(|| log::warn!("GitHub's rate limit is reached: waiting until {}", until.strftime("%H:%M:%S UTC")));
-        tokio::time::sleep(wait).await;
+    fn tell(&self, notice: Notice<'_>) {
+        (self.tell.borrow())(notice);
     }
 
-    fn tell(&self, tell: impl FnOnce()) {
-        self.bar.borrow().suspend(tell);
-    }
-
-    async fn once(
-        &self,
-        bearer: &str,
-        method: &Method,
-        path: &str,
-        body: Option<&Value>,
-        etag: Option<&str>,
-    ) -> Result<Answer, String> {
-        let mut request = self
+    async fn once(&self, bearer: &str, request: &Request<'_>) -> Result<Answer, String> {
+        let mut asked = self
             .http
-            .request(method.clone(), format!("{}{path}", self.root))
+            .request(request.method.clone(), format!("{}{}", self.root, request.path))
             .insert_header(("Accept", "application/vnd.github+json"))
             .insert_header(("X-GitHub-Api-Version", "2022-11-28"))
             .bearer_auth(bearer);
-        if let Some(etag) = etag {
-            request = request.insert_header(("If-None-Match", etag));
+        if let Some(etag) = request.etag {
+            asked = asked.insert_header(("If-None-Match", etag));
         }
-        let sent = match body {
-            Some(body) => request.send_json(body),
-            None => request.send(),
+        let sent = match request.body {
+            Some(body) => asked.send_json(body),
+            None => asked.send(),
         };
         let mut response = sent.await.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
@@ -371,7 +314,7 @@ impl Github {
         }
         let message = message(&body);
         Ok(Answer {
-            verdict: verdict(status, header, &message, Timestamp::now().as_second()),
+            verdict: verdict(status, header, &message, answered_at(header)),
             status,
             message,
             etag: header("etag").map(str::to_owned).filter(|_| status != 304),
@@ -379,15 +322,33 @@ impl Github {
         })
     }
 
-    /// The path of the next page. Only the path is taken: no token goes where a header says.
+    /// The path of the next page. Only the path is taken: no token goes where a header says. A proxy's links may still be
+    /// GitHub's own, below another root.
     fn next(&self, headers: &HeaderMap) -> Option<String> {
         let link = headers.get("link")?.to_str().ok()?;
         let next = link.split(',').find(|part| part.contains("rel=\"next\""))?;
         let url = next.split_once('<')?.1.split_once('>')?.0;
-        let path = |url: &str| Some(url.split_once("://")?.1.split_once('/')?.1.to_owned());
-        let below = path(&format!("{}/", self.root))?;
-        path(url)?.strip_prefix(&below).map(|path| format!("/{path}"))
+        let path = |url: &str| Some(format!("/{}", url.split_once("://")?.1.split_once('/')?.1));
+        let (path, below) = (path(url)?, path(&format!("{}/", self.root))?);
+        Some(path.strip_prefix(below.trim_end_matches('/')).map_or(path.clone(), str::to_owned))
     }
+}
+
+/// A request, whoever makes it.
+#[derive(Debug)]
+struct Request<'a> {
+    method: &'a Method,
+    path: &'a str,
+    body: Option<&'a Value>,
+    etag: Option<&'a str>,
+    /// Whether it does no harm twice.
+    is_repeatable: bool,
+}
+
+/// The second of an answer by GitHub's own clock, if it tells.
+fn answered_at<'a>(header: impl Fn(&str) -> Option<&'a str>) -> i64 {
+    let date = header("date").and_then(|date| jiff::fmt::rfc2822::parse(date.trim()).ok());
+    date.map_or_else(|| Timestamp::now().as_second(), |date| date.timestamp().as_second())
 }
 
 #[derive(Debug)]
@@ -424,55 +385,4 @@ fn message(body: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::github::Token;
-    use awc::http::header::{HeaderName, HeaderValue};
-
-    fn next(root: &str, link: &str) -> Option<String> {
-        let github = Github::new(root.to_owned(), Auth::Token(Token::new("hush").unwrap())).unwrap();
-        let mut headers = HeaderMap::new();
-        headers.insert(HeaderName::from_static("link"), HeaderValue::from_str(link).unwrap());
-        github.next(&headers)
-    }
-
-    #[actix_web::test]
-    async fn a_next_page_is_a_path_below_the_root_whatever_its_host() {
-        let root = "https://ghe.example.com/api/v3";
-        let page = "repos/a/b/hooks/1/deliveries?per_page=100&cursor=v1_17";
-        let both = |base: &str| format!("<{base}/x?page=1>; rel=\"first\", <{base}/{page}>; rel=\"next\"");
-        for base in [root, "https://elsewhere.example.com/api/v3"] {
-            assert_eq!(next(root, &both(base)).as_deref(), Some(format!("/{page}").as_str()), "{base}");
-        }
-        assert_eq!(next("https://api.github.com", &both("https://api.github.com")).unwrap(), format!("/{page}"));
-        for odd in
-            [&both("https://ghe.example.com"), "<nothing>; rel=\"next\"", "rel=\"next\"", "<https://x/y>; rel=\"prev\""]
-        {
-            assert_eq!(next(root, odd), None, "{odd}");
-        }
-    }
-
-    #[test]
-    fn what_github_says_is_told_in_one_line_and_without_the_token() {
-        let body = r#"{"message": "Validation Failed", "errors": [{"message": "Hook already exists"}, "and more"]}"#;
-        assert_eq!(message(body.as_bytes()), "Validation Failed: Hook already exists: and more");
-        assert_eq!(
-            (message(b"<html>"), message(b"[1]"), message(b"{}")),
-            (String::new(), String::new(), String::new())
-        );
-        assert_eq!(told(401, "Bad\ncredentials: hush", "hush"), r"401 Bad\ncredentials: (the token)");
-        assert_eq!(told(502, "", "hush"), "502");
-        assert_eq!(told(403, &"x".repeat(999), "hush").len(), 4 + MESSAGE_MAX_CHARS);
-    }
-
-    #[test]
-    fn limits_are_told_with_the_time_of_their_reset() {
-        let of = |headers: &[(&str, &'static str)]| {
-            limits(|name| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
-        };
-        let all =
-            [("x-ratelimit-limit", "5000"), ("x-ratelimit-remaining", "4986"), ("x-ratelimit-reset", "1772471647")];
-        assert_eq!(of(&all).unwrap().to_string(), "4986 of 5000 requests left until 17:14:07 UTC");
-        assert_eq!(of(&all[..2]), None);
-    }
-}
+mod tests;

@@ -66,17 +66,28 @@ struct HeadRepository {
 }
 
 impl ListedRun {
-    /// The keys of its attempts up to this one, the first one first.
+    /// The keys of its attempts that have completed, up to this one, the first one first. The approval gate of a fork's pull
+    /// request is none: the same attempt runs later.
     pub fn keys(&self) -> impl Iterator<Item = RunKey> + use<> {
         let id = RunId(self.id);
-        let last = self.run_attempt.map_or(1, NonZeroU32::get);
-        (1..=last).filter_map(NonZeroU32::new).map(move |attempt| RunKey { id, attempt: Attempt(attempt) })
+        let is_over = self.is_over();
+        let attempt = self.attempt();
+        let keys = (1..=attempt.get()).filter_map(NonZeroU32::new).filter(move |key| *key < attempt || is_over);
+        keys.map(move |attempt| RunKey { id, attempt: Attempt(attempt) })
     }
 
-    /// Whether a delivery would have told of its completion.
+    /// Whether it tells of this attempt, and of its completion.
     #[must_use]
-    pub fn is_completed(&self) -> bool {
-        self.more.status.as_str() == Some("completed")
+    pub fn is_completed(&self, key: RunKey) -> bool {
+        self.is_over() && key.id.0 == self.id && key.attempt.0 == self.attempt()
+    }
+
+    fn is_over(&self) -> bool {
+        self.more.status.as_str() == Some("completed") && self.more.conclusion.as_str() != Some("action_required")
+    }
+
+    fn attempt(&self) -> NonZeroU32 {
+        self.run_attempt.unwrap_or(NonZeroU32::MIN)
     }
 }
 
@@ -152,7 +163,7 @@ impl Github {
         Ok(Workflows { repository, workflows })
     }
 
-    /// A page of the completed runs that were made from `since` to `until`, both seconds included, the newest first: how many
+    /// A page of the runs that were made from `since` to `until`, both seconds included, the newest first: how many
     /// there are in all, those of the page, and the path of the next one. The first has no path.
     ///
     /// # Errors
@@ -166,7 +177,7 @@ impl Github {
         let time = |second| Timestamp::from_second(second).unwrap_or_default();
         let first = || {
             let runs = format!("{}/actions/runs", place.path());
-            format!("{runs}?status=completed&per_page=100&created={}..{}", time(since), time(until))
+            format!("{runs}?per_page=100&created={}..{}", time(since), time(until))
         };
         let path = path.unwrap_or_else(first);
         let reply = self.get(place, &path).await?;
@@ -189,12 +200,18 @@ impl Github {
     /// # Errors
     /// GitHub does not tell.
     pub async fn end(&self, place: &Place, run: &ListedRun, key: RunKey) -> Result<Option<Timestamp>, GithubError> {
+        let started_at: Option<Timestamp> = run.more.run_started_at.as_str().and_then(|time| time.parse().ok());
         let mut latest: Option<Timestamp> = None;
         let mut next = Some(format!("{}/jobs?per_page=100", attempt_path(place, key)));
         while let Some(path) = next {
             let reply = self.get(place, &path).await?;
             let Jobs { jobs } = Self::read(&path, &reply)?;
-            latest = jobs.into_iter().filter_map(|job| job.completed_at).chain(latest).max();
+            // A job that did not run again has the times of an earlier attempt.
+            let ends = jobs
+                .into_iter()
+                .filter_map(|job| job.completed_at)
+                .filter(|end| started_at.is_none_or(|start| start <= *end));
+            latest = ends.chain(latest).max();
             next = reply.next;
         }
         Ok(match (run.updated_at, latest) {
@@ -313,5 +330,13 @@ mod tests {
         assert_eq!(keys(json!(3)), ["5", "5/attempts/2", "5/attempts/3"]);
         assert_eq!(keys(json!(1)), ["5"]);
         assert_eq!(keys(Value::Null), ["5"]);
+        for (status, conclusion) in [("in_progress", Value::Null), ("completed", json!("action_required"))] {
+            let run = listed(|run| {
+                (run["id"], run["status"], run["conclusion"]) = (json!(5), json!(status), conclusion.clone());
+            });
+            let keys: Vec<RunKey> = run.keys().collect();
+            assert_eq!(keys.iter().map(ToString::to_string).collect::<Vec<_>>(), ["5", "5/attempts/2"], "{status}");
+            assert!(keys.iter().all(|key| !run.is_completed(*key)));
+        }
     }
 }

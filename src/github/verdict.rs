@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// The longest wait for a limit: the primary one is whole again within the hour.
+const WAIT_MAX: Duration = Duration::from_secs(3660);
+
+/// The shortest: an answer that asks for none would otherwise be asked for at full speed.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+
 /// How long to wait after a secondary limit that does not say. Source: "Rate limits for the REST API".
 const SECONDARY_WAIT: Duration = Duration::from_secs(60);
 
@@ -18,8 +24,10 @@ pub(super) enum Verdict {
     Unauthorized,
     /// 403: its rights.
     Forbidden,
-    /// 404, which is also what GitHub says of what a token may not see.
+    /// 404 and 410; 404 is also what GitHub says of what a token may not see.
     NotFound,
+    /// 3xx: it has another name now.
+    Moved,
     /// 422: what was asked for.
     Invalid,
     /// Nobody expects such an answer.
@@ -31,12 +39,13 @@ pub(super) fn verdict<'a>(status: u16, headers: impl Fn(&str) -> Option<&'a str>
     match status {
         200..=299 | 304 => Verdict::Done,
         403 | 429 => match limit(&headers, message, now) {
-            Some(wait) => Verdict::Limited(wait),
+            Some(wait) => Verdict::Limited(wait.clamp(WAIT_MIN, WAIT_MAX)),
             None if status == 429 => Verdict::Limited(SECONDARY_WAIT),
             None => Verdict::Forbidden,
         },
         401 => Verdict::Unauthorized,
-        404 => Verdict::NotFound,
+        404 | 410 => Verdict::NotFound,
+        301 | 302 | 307 | 308 => Verdict::Moved,
         408 | 500..=599 => Verdict::Passing,
         422 => Verdict::Invalid,
         _ => Verdict::Unexpected,
@@ -85,8 +94,10 @@ mod tests {
             (422, Verdict::Invalid),
             (500, Verdict::Passing),
             (502, Verdict::Passing),
-            (302, Verdict::Unexpected),
-            (410, Verdict::Unexpected),
+            (301, Verdict::Moved),
+            (307, Verdict::Moved),
+            (410, Verdict::NotFound),
+            (418, Verdict::Unexpected),
         ] {
             assert_eq!(of(status, &[], ""), expected, "{status}");
         }
@@ -98,7 +109,7 @@ mod tests {
             let headers = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1796000600")];
             assert_eq!(of(status, &headers, "API rate limit exceeded"), limited(601));
             let past = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1795999000")];
-            assert_eq!(of(status, &past, ""), limited(0));
+            assert_eq!(of(status, &past, ""), limited(1), "never at full speed");
         }
         assert_eq!(
             of(403, &[("x-ratelimit-remaining", "7"), ("x-ratelimit-reset", "1796000600")], ""),
@@ -112,6 +123,8 @@ mod tests {
         let all = [("retry-after", "17"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1796000600")];
         assert_eq!(of(403, &all, ""), limited(17));
         assert_eq!(of(429, &[("retry-after", "3")], ""), limited(3));
+        assert_eq!(of(429, &[("retry-after", "0")], ""), limited(1));
+        assert_eq!(of(429, &[("retry-after", "9223372036854775807")], ""), limited(3660));
         assert_eq!(of(403, &[], "You have exceeded a secondary rate limit."), limited(60));
         assert_eq!(of(403, &[], "You have triggered an abuse detection mechanism."), limited(60));
         assert_eq!(of(429, &[], ""), limited(60));

@@ -1,33 +1,25 @@
 //! Runs that no delivery ever told of, by GitHub's list of runs.
 //!
-//! Invariant: a search that has more results than GitHub gives is halved in time until it has not.
+//! Invariant: a search that has more results than GitHub gives is halved in time until it has not. Only runs that are missing
+//! are kept in memory.
 
-use super::{HealingError, Opened, bar, counter, entry, is_gone, tally::Tally};
+use super::{HealingError, Opened, bar, counter, is_of_one, tally::Tally};
 use crate::{
     cli::{self, Late},
     config,
     event::{Recorded, RunKey},
+    explain::explain,
     github::{Github, GithubError, ListedRun, Place, SEARCH_MAX, Workflows},
-    inlet::{Answered, Here, Inlet, InletError},
+    inlet::{Inlet, Look},
 };
-use indicatif::ProgressBar;
 use jiff::Timestamp;
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     io::{self, Write},
 };
 
 /// How long after its end a run is taken at its own time. Source: Datadog, "Submit metrics".
 const LATE_S: i64 = 3600;
-
-/// An attempt that is missing.
-struct Missing<'a> {
-    place: &'a Place,
-    workflows: &'a Workflows,
-    /// The run, as it is after its last attempt.
-    run: &'a ListedRun,
-    key: RunKey,
-}
 
 /// Finds runs that are not recorded, and takes them in.
 ///
@@ -43,20 +35,20 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
     let (root, auth) = config::github(&arguments.github, &config::process_environment)?;
     actix_web::rt::System::new().block_on(async {
         let github = Github::new(root, auth)?;
-        let opened = Opened::new(&arguments.inlet, &arguments.common)?;
+        let opened = Opened::new(&arguments.inlet, &arguments.common, !arguments.inlet.plan)?;
         let mut tally = Tally::default();
-        let work = async |inlet: Inlet| {
-            let late = Lateness { now, late: arguments.late, historical: historical(&inlet, arguments.late, since) };
-            let mut found = Vec::new();
+        let work = async |look: Look, inlet: Option<Inlet>| {
+            let way = inlet.map(|inlet| Way::new(inlet, arguments.late, since, now));
             for place in &arguments.repository {
-                let workflows = github.workflows(place).await?;
-                found.push((place, workflows, list(&github, place, (since, until)).await?));
+                let missing = find(&github, place, (since, until), &look).await?;
+                missing.tell(place, now, arguments.late)?;
+                tally.known += missing.attempts - missing.keys();
+                match &way {
+                    Some(way) => fill(&github, place, way, missing, &mut tally).await?,
+                    None => writeln!(io::stdout(), "{} are missing; nothing was taken in", missing.keys())?,
+                }
             }
-            let missing = missing(&inlet, &found, &late, &mut tally).await?;
-            if arguments.inlet.plan {
-                return Ok(writeln!(io::stdout(), "{} are missing; nothing was taken in", missing.len())?);
-            }
-            fill(&github, &inlet, &late, missing, &mut tally).await
+            Ok(())
         };
         let (done, pushes) = opened.run(work, arguments.inlet.timeout).await?;
         let printed = if arguments.inlet.plan { Ok(()) } else { tally.print(pushes, &github) };
@@ -65,164 +57,183 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
     })
 }
 
-/// What is done with runs that are late.
-struct Lateness {
-    now: i64,
-    late: Late,
-    /// What takes those in that are counted at their own time.
-    historical: Option<Inlet>,
+/// The runs of a place that are not recorded, each with its attempts of which that is so.
+#[derive(Debug, Default)]
+struct Missing {
+    /// How many completed runs and attempts there are in all.
+    runs: usize,
+    attempts: usize,
+    unknown: Vec<(ListedRun, Vec<RunKey>)>,
 }
 
-impl Lateness {
-    fn is_late(&self, end: Option<Timestamp>) -> bool {
-        end.is_some_and(|end| self.now - end.as_second() > LATE_S)
+impl Missing {
+    fn keys(&self) -> usize {
+        self.unknown.iter().map(|(_, keys)| keys.len()).sum()
     }
 
-    fn means(&self) -> &'static str {
-        match self.late {
+    /// Says how much is missing, and what it means that some of it is late.
+    fn tell(&self, place: &Place, now: i64, late: Late) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let Self { runs, attempts, .. } = self;
+        writeln!(out, "{place}: {runs} completed runs with {attempts} attempts, {} of them not recorded", self.keys())?;
+        let are_late = self.unknown.iter().filter(|(run, _)| is_late(run.updated_at, now)).map(|(_, keys)| keys.len());
+        let are_late: usize = are_late.sum();
+        if are_late == 0 {
+            return Ok(());
+        }
+        let means = match late {
             Late::Restamp => "by --late restamp they are counted at the time at which they are sent",
             Late::Skip => "by --late skip they are left out",
             Late::Historical => {
                 "by --late historical they are sent with their own time and the tag backfill: enable Historical Metrics for each \
                  metric in Datadog's Metrics Summary first, or they are dropped"
             }
+        };
+        let why = "ended more than an hour ago, which Datadog does not take at their own time";
+        writeln!(out, "  {are_late} of those {why}: {means}")
+    }
+
+    fn add(&mut self, run: ListedRun, keys: Vec<RunKey>) {
+        if !keys.is_empty() {
+            self.unknown.push((run, keys));
         }
     }
 }
 
-/// The same receiver, with a tag that no delivery has: Datadog keeps one value a second of each tag set, and nobody knows any
-/// more which seconds in the past have one.
-fn historical(inlet: &Inlet, late: Late, since: i64) -> Option<Inlet> {
-    let Inlet::Here(Here { receiver, ledger }) = inlet else { return None };
-    let date = Timestamp::from_second(since).unwrap_or_default().strftime("%Y-%m-%d").to_string();
-    let receiver = (late == Late::Historical).then(|| receiver.backfilling(&date))?;
-    Some(Inlet::Here(Here { receiver: receiver.into(), ledger: ledger.clone() }))
+fn is_late(end: Option<Timestamp>, now: i64) -> bool {
+    end.is_some_and(|end| now - end.as_second() > LATE_S)
 }
 
-/// All completed runs that were made in this time, by their IDs.
-async fn list(github: &Github, place: &Place, span: (i64, i64)) -> Result<Vec<ListedRun>, HealingError> {
+/// What is missing of the runs that were made in this time.
+async fn find(github: &Github, place: &Place, span: (i64, i64), look: &Look) -> Result<Missing, HealingError> {
     let bar = counter(github, "runs found");
-    let mut runs = HashMap::new();
-    let mut spans = vec![span];
+    let (mut missing, mut seen, mut spans) = (Missing::default(), HashSet::new(), vec![span]);
     while let Some((since, until)) = spans.pop() {
-        let (total, page, mut next) = github.runs(place, (since, until), None).await?;
-        if total > SEARCH_MAX && since < until {
+        let (total, mut page, mut next) = github.runs(place, (since, until), None).await?;
+        // Should GitHub count no further than it lists, there are as many.
+        if total >= SEARCH_MAX && since < until {
             let middle = since + (until - since) / 2;
             spans.extend([(middle + 1, until), (since, middle)]);
             continue;
         }
         if total > SEARCH_MAX {
             let second = Timestamp::from_second(since).unwrap_or_default();
-            log::warn!("{place}: {total} runs were made in the one second {second}: GitHub lists {SEARCH_MAX} of them");
+            bar.suspend(|| {
+                log::warn!(
+                    "{place}: {total} runs were made in the one second {second}: GitHub lists {SEARCH_MAX} of them"
+                );
+            });
         }
-        add(&mut runs, page, &bar);
-        while let Some(path) = next {
-            let (_, page, after) = github.runs(place, (since, until), Some(path)).await?;
-            add(&mut runs, page, &bar);
-            next = after;
+        loop {
+            // A page that is read while runs come in may have some of the one before.
+            for run in page.into_iter().filter(|run| seen.insert(run.id)) {
+                bar.inc(1);
+                let keys: Vec<RunKey> = run.keys().collect();
+                missing.runs += usize::from(!keys.is_empty());
+                missing.attempts += keys.len();
+                let unknown = look.unknown(keys).await?;
+                missing.add(run, unknown);
+            }
+            let Some(path) = next else { break };
+            (_, page, next) = github.runs(place, (since, until), Some(path)).await?;
         }
     }
     bar.finish_and_clear();
-    let mut runs: Vec<ListedRun> = runs.into_values().filter(ListedRun::is_completed).collect();
-    runs.sort_by_key(|run| (run.updated_at, run.id));
-    Ok(runs)
-}
-
-/// A page that is read while runs come in may have some of the one before.
-fn add(runs: &mut HashMap<u64, ListedRun>, page: Vec<ListedRun>, bar: &ProgressBar) {
-    runs.extend(page.into_iter().map(|run| (run.id, run)));
-    bar.set_position(runs.len() as u64);
-}
-
-/// The attempts that are not recorded, those that ended first first; says how many there are, and what it means.
-async fn missing<'a>(
-    inlet: &Inlet,
-    found: &'a [(&'a Place, Workflows, Vec<ListedRun>)],
-    late: &Lateness,
-    tally: &mut Tally,
-) -> Result<Vec<Missing<'a>>, HealingError> {
-    let mut missing = Vec::new();
-    for (place, workflows, runs) in found {
-        let (mut attempts, mut unknown, mut are_late) = (0, 0, 0);
-        for run in runs {
-            let keys: Vec<RunKey> = run.keys().collect();
-            attempts += keys.len();
-            let keys = inlet.unknown(keys).await?;
-            unknown += keys.len();
-            if late.is_late(run.updated_at) {
-                are_late += keys.len();
-            }
-            missing.extend(keys.into_iter().map(|key| Missing { place, workflows, run, key }));
-        }
-        tally.known += attempts - unknown;
-        let mut out = io::stdout().lock();
-        writeln!(
-            out,
-            "{place}: {} completed runs with {attempts} attempts, {unknown} of them not recorded",
-            runs.len()
-        )?;
-        if are_late > 0 {
-            writeln!(
-                out,
-                "  {are_late} of those ended more than an hour ago, which Datadog does not take at their own time: {}",
-                late.means()
-            )?;
-        }
-    }
-    missing.sort_by_key(|missing| (missing.run.updated_at, missing.key));
+    missing.unknown.sort_by_key(|(run, _)| (run.updated_at, run.id));
     Ok(missing)
+}
+
+/// Which way a run goes in.
+struct Way {
+    inlet: Inlet,
+    late: Late,
+    now: i64,
+    /// For those that are counted at their own time: with a tag that no delivery has, for Datadog keeps one value a second of
+    /// each tag set, and nobody knows any more which seconds in the past have one.
+    historical: Option<Inlet>,
+}
+
+impl Way {
+    fn new(inlet: Inlet, late: Late, since: i64, now: i64) -> Self {
+        let date = Timestamp::from_second(since).unwrap_or_default().strftime("%Y-%m-%d").to_string();
+        let historical = match &inlet {
+            Inlet::Here(receiver) if late == Late::Historical => Some(Inlet::Here(receiver.backfilling(&date).into())),
+            _ => None,
+        };
+        Self { inlet, late, now, historical }
+    }
+
+    /// Takes in a run that ended then, or leaves it out.
+    async fn take(&self, found: &Found, tally: &mut Tally) -> Result<(), HealingError> {
+        let inlet = match (self.late, is_late(found.end, self.now)) {
+            (Late::Skip, true) => {
+                tally.skipped += 1;
+                return Ok(());
+            }
+            (Late::Historical, true) => self.historical.as_ref().unwrap_or(&self.inlet),
+            _ => &self.inlet,
+        };
+        tally.count(|| format!("run {}", found.key), inlet.take(&found.recorded).await?);
+        Ok(())
+    }
+}
+
+/// The delivery that an attempt would have been, and when it ended.
+struct Found {
+    key: RunKey,
+    end: Option<Timestamp>,
+    recorded: Recorded,
 }
 
 async fn fill(
     github: &Github,
-    inlet: &Inlet,
-    late: &Lateness,
-    missing: Vec<Missing<'_>>,
+    place: &Place,
+    way: &Way,
+    missing: Missing,
     tally: &mut Tally,
 ) -> Result<(), HealingError> {
-    let bar = bar(github, missing.len() as u64, "attempts");
-    for missing in missing {
-        // An earlier attempt ended before the last one.
-        if late.late == Late::Skip && late.is_late(missing.run.updated_at) {
-            tally.skipped += 1;
-        } else {
-            match delivery(github, &missing).await {
-                Ok((recorded, end)) => match take(inlet, late, &recorded, end).await? {
-                    Some(answered) => tally.count(|| format!("run {}", missing.key), answered),
-                    None => tally.skipped += 1,
-                },
-                Err(error) if is_gone(&error) => tally.failed.push((format!("run {}", missing.key), entry(&error))),
+    if missing.unknown.is_empty() {
+        return Ok(());
+    }
+    let workflows = github.workflows(place).await?;
+    let bar = bar(github, missing.keys() as u64, "attempts");
+    let mut kept = Vec::new();
+    for (run, keys) in missing.unknown {
+        for key in keys {
+            bar.inc(1);
+            // An earlier attempt ended before the last one.
+            if way.late == Late::Skip && is_late(run.updated_at, way.now) {
+                tally.skipped += 1;
+                continue;
+            }
+            match delivery(github, place, &workflows, &run, key).await {
+                // Their seconds are given in the order in which they come.
+                Ok(found) if way.historical.is_some() => kept.push(found),
+                Ok(found) => way.take(&found, tally).await?,
+                Err(GithubError::NotFound { .. }) => tally.gone += 1,
+                Err(error) if is_of_one(&error) => tally.failed.push((format!("run {key}"), explain(&error))),
                 Err(error) => return Err(error.into()),
             }
         }
-        bar.inc(1);
     }
     bar.finish_and_clear();
+    kept.sort_by_key(|found| (found.end, found.key));
+    for found in kept {
+        way.take(&found, tally).await?;
+    }
     Ok(())
 }
 
-/// Takes in what ended then; `None` where it is left out.
-async fn take(
-    inlet: &Inlet,
-    late: &Lateness,
-    recorded: &Recorded,
-    end: Option<Timestamp>,
-) -> Result<Option<Answered>, InletError> {
-    let inlet = match (late.late, late.is_late(end)) {
-        (Late::Skip, true) => return Ok(None),
-        (Late::Historical, true) => late.historical.as_ref().unwrap_or(inlet),
-        _ => inlet,
-    };
-    inlet.take(recorded).await.map(Some)
-}
-
-/// The delivery that an attempt would have been, and when it ended.
-async fn delivery(github: &Github, missing: &Missing<'_>) -> Result<(Recorded, Option<Timestamp>), GithubError> {
-    let Missing { place, workflows, run, key } = missing;
-    let is_last = run.keys().last() == Some(*key);
-    let attempt = if is_last { (*run).clone() } else { github.attempt(place, *key).await? };
-    let end = github.end(place, &attempt, *key).await?;
+async fn delivery(
+    github: &Github,
+    place: &Place,
+    workflows: &Workflows,
+    run: &ListedRun,
+    key: RunKey,
+) -> Result<Found, GithubError> {
+    let attempt = if run.is_completed(key) { run.clone() } else { github.attempt(place, key).await? };
+    let end = github.end(place, &attempt, key).await?;
     let payload = workflows.payload(&attempt, end);
     let recorded = Recorded { event: Some("workflow_run".to_owned()), guid: None, is_form: false, payload };
-    Ok((recorded, end))
+    Ok(Found { key, end, recorded })
 }

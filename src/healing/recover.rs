@@ -3,12 +3,14 @@
 //! Invariant: what a try came to is told by its status alone being `OK` or not, never by its code, which a try without a
 //! connection does not have. An event is missing while no try to deliver it was `OK`.
 
-use super::{HealingError, Opened, bar, counter, entry, is_gone, tally::Tally};
+use super::{HealingError, Opened, bar, counter, is_of_one, tally::Tally};
 use crate::{
     cli, config,
     event::{self, Event, Recorded},
+    explain::explain,
     github::{Delivered, Github, GithubError, Hook, Place},
-    inlet::Inlet,
+    inlet::{Inlet, Look},
+    outgoing::shown_url,
 };
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -20,6 +22,9 @@ use std::{
 
 /// How long to wait before a log is read again, to see whether a redelivery has been made.
 const LOG_EVERY: Duration = Duration::from_secs(2);
+
+/// How far GitHub's clock may be behind this machine's, for a redelivery to be found in the log.
+const APART_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// A completion that was not delivered.
 #[derive(Debug, Clone)]
@@ -72,7 +77,7 @@ pub(super) async fn holes(
             if tried.is_ok() {
                 delivered.insert(tried.guid.clone());
             }
-            if seen.insert(tried.guid.clone()) {
+            if (all || !delivered.contains(&tried.guid)) && seen.insert(tried.guid.clone()) {
                 last.push(tried);
             }
         }
@@ -103,15 +108,16 @@ pub fn recover(arguments: &cli::Recover) -> Result<(), HealingError> {
     actix_web::rt::System::new().block_on(async {
         let github = Github::new(root, auth)?;
         // A redelivery comes to the service by itself.
-        let inlet = cli::InletArgs { plan: arguments.inlet.plan || arguments.redeliver, ..arguments.inlet.clone() };
-        let opened = Opened::new(&inlet, &arguments.common)?;
+        let takes_in = !arguments.inlet.plan && !arguments.redeliver;
+        let opened = Opened::new(&arguments.inlet, &arguments.common, takes_in)?;
         let mut tally = Tally::default();
-        let work = async |inlet: Inlet| {
+        let work = async |look: Look, inlet: Option<Inlet>| {
             let holes = find(&github, arguments).await?;
-            if arguments.inlet.plan {
-                return plan(&github, &inlet, &holes).await;
+            match inlet {
+                Some(inlet) => fill(&github, &inlet, &holes, &mut tally).await,
+                None if arguments.inlet.plan => plan(&github, &look, &holes).await,
+                None => redeliver(&github, &look, &holes, arguments.inlet.timeout, &mut tally).await,
             }
-            fill(&github, &inlet, &holes, arguments, &mut tally).await
         };
         let (done, pushes) = opened.run(work, arguments.inlet.timeout).await?;
         let printed = if arguments.inlet.plan { Ok(()) } else { tally.print(pushes, &github) };
@@ -125,18 +131,25 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
     let looked_at = counter(github, "deliveries looked at");
     let mut all = Vec::new();
     for place in arguments.hooks.places() {
-        for hook in hooks(github, place, arguments.hook).await? {
+        let hooks = hooks(github, place, arguments.hook).await?;
+        if arguments.redeliver && hooks.len() > 1 {
+            let hooks = hooks.iter().map(|hook| format!("{} to {}", hook.id, shown_url(&hook.config.url)));
+            return Err(HealingError::SeveralHooks {
+                place: place.clone(),
+                hooks: hooks.collect::<Vec<_>>().join(", "),
+            });
+        }
+        for hook in hooks {
             let before = looked_at.position();
             let holes = holes(github, place, hook.id, since, arguments.all, &looked_at).await?;
             let tries = looked_at.position() - before;
             let since = Timestamp::from_second(since).unwrap_or_default();
             let what = if arguments.all { "to look at" } else { "not delivered" };
+            let (id, url) = (hook.id, shown_url(&hook.config.url));
             looked_at.suspend(|| {
                 writeln!(
                     io::stdout(),
-                    "{place}, webhook {} to {}: {tries} deliveries since {since}, {} completed runs {what}",
-                    hook.id,
-                    hook.config.url,
+                    "{place}, webhook {id} to {url}: {tries} deliveries since {since}, {} completed runs {what}",
                     holes.len()
                 )
             })?;
@@ -148,72 +161,93 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
 }
 
 /// Names what is missing, and does nothing about it.
-async fn plan(github: &Github, inlet: &Inlet, holes: &[Hole]) -> Result<(), HealingError> {
+async fn plan(github: &Github, look: &Look, holes: &[Hole]) -> Result<(), HealingError> {
     let bar = bar(github, holes.len() as u64, "deliveries");
     let mut missing = 0;
     for hole in holes {
-        let recorded = match recorded(github, hole).await {
-            Err(error) if is_gone(&error) => continue,
-            recorded => recorded?,
+        let told = match recorded(github, hole).await {
+            Ok(recorded) if is_known(look, &recorded).await? => None,
+            Ok(_) => Some(hole.what()),
+            Err(error) if is_of_one(&error) => Some(format!("{}: {}", hole.what(), explain(&error))),
+            Err(error) => return Err(error.into()),
         };
         bar.inc(1);
-        if is_known(inlet, &recorded).await? {
-            continue;
+        if let Some(told) = told {
+            missing += 1;
+            bar.suspend(|| writeln!(io::stdout(), "  {told}"))?;
         }
-        missing += 1;
-        bar.suspend(|| writeln!(io::stdout(), "  {}", hole.what()))?;
     }
     bar.finish_and_clear();
     Ok(writeln!(io::stdout(), "{missing} are missing; nothing was taken in")?)
 }
 
 /// Whether a delivery tells of a run that is recorded, or of nothing that would be.
-async fn is_known(inlet: &Inlet, recorded: &Recorded) -> Result<bool, HealingError> {
+async fn is_known(look: &Look, recorded: &Recorded) -> Result<bool, HealingError> {
     match event::parse(recorded.event.as_deref(), recorded.payload.as_bytes()) {
-        Ok(Event::Completed(completed)) => Ok(inlet.unknown(vec![completed.key]).await?.is_empty()),
+        Ok(Event::Completed(completed)) => Ok(look.unknown(vec![completed.key]).await?.is_empty()),
         Ok(Event::NotOurs(_)) => Ok(true),
         Ok(Event::Unusable(_)) | Err(_) => Ok(false),
     }
 }
 
-async fn fill(
-    github: &Github,
-    inlet: &Inlet,
-    holes: &[Hole],
-    arguments: &cli::Recover,
-    tally: &mut Tally,
-) -> Result<(), HealingError> {
+async fn fill(github: &Github, inlet: &Inlet, holes: &[Hole], tally: &mut Tally) -> Result<(), HealingError> {
     let bar = bar(github, holes.len() as u64, "deliveries");
-    let mut asked = Vec::new();
     for hole in holes {
         match recorded(github, hole).await {
-            Ok(recorded) if !arguments.redeliver => tally.count(|| hole.what(), inlet.take(&recorded).await?),
-            Ok(recorded) if is_known(inlet, &recorded).await? => tally.known += 1,
-            Ok(_) => {
-                github.redeliver(&hole.place, hole.hook, hole.last.id).await?;
-                asked.push(hole);
-            }
-            Err(error) if is_gone(&error) || matches!(error, GithubError::Unexpected { .. }) => {
-                tally.failed.push((hole.what(), entry(&error)));
-            }
+            Ok(recorded) => tally.count(|| hole.what(), inlet.take(&recorded).await?),
+            Err(error) if is_of_one(&error) => tally.failed.push((hole.what(), explain(&error))),
             Err(error) => return Err(error.into()),
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    see_redelivered(github, asked, arguments.inlet.timeout, tally).await
+    Ok(())
+}
+
+async fn redeliver(
+    github: &Github,
+    look: &Look,
+    holes: &[Hole],
+    timeout: Duration,
+    tally: &mut Tally,
+) -> Result<(), HealingError> {
+    let bar = bar(github, holes.len() as u64, "deliveries");
+    let begun = Timestamp::now();
+    let mut asked = Vec::new();
+    for hole in holes {
+        let done = match recorded(github, hole).await {
+            Ok(recorded) if is_known(look, &recorded).await? => {
+                tally.known += 1;
+                Ok(())
+            }
+            Ok(_) => {
+                let redelivered = github.redeliver(&hole.place, hole.hook, hole.last.id).await;
+                asked.extend(redelivered.is_ok().then_some(hole));
+                redelivered
+            }
+            Err(error) => Err(error),
+        };
+        match done {
+            Err(error) if is_of_one(&error) => tally.failed.push((hole.what(), explain(&error))),
+            done => done?,
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    see_redelivered(github, asked, begun, timeout, tally).await
 }
 
 /// Waits until the log has a new try for each event, and counts what they came to.
 async fn see_redelivered(
     github: &Github,
     mut asked: Vec<&Hole>,
+    asked_at: Timestamp,
     timeout: Duration,
     tally: &mut Tally,
 ) -> Result<(), HealingError> {
     let (begun, bar) = (Instant::now(), bar(github, asked.len() as u64, "redeliveries seen"));
+    let since = asked_at - APART_MAX;
     while !asked.is_empty() && begun.elapsed() < timeout {
-        let since = asked.iter().map(|hole| hole.last.delivered_at).min();
         let hooks: HashSet<(&Place, u64)> = asked.iter().map(|hole| (&hole.place, hole.hook)).collect();
         let mut log = Vec::new();
         for (place, hook) in hooks {
@@ -247,12 +281,12 @@ async fn tries_since(
     github: &Github,
     place: &Place,
     hook: u64,
-    since: Option<Timestamp>,
+    since: Timestamp,
 ) -> Result<Vec<Delivered>, HealingError> {
     let (mut tries, mut path) = (Vec::new(), None);
     loop {
         let (page, next) = github.deliveries(place, hook, path).await?;
-        let is_over = page.last().is_none_or(|oldest| Some(oldest.delivered_at) < since);
+        let is_over = page.last().is_none_or(|oldest| oldest.delivered_at < since);
         tries.extend(page);
         path = next;
         if is_over || path.is_none() {

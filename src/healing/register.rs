@@ -5,8 +5,9 @@
 use super::HealingError;
 use crate::{
     cli, config,
-    datadog::Endpoint,
+    explain::explain,
     github::{Delivered, Github, Hook, Place},
+    outgoing::plain_url,
 };
 use std::{
     collections::HashSet,
@@ -23,15 +24,23 @@ const LOG_EVERY: Duration = Duration::from_millis(500);
 /// GitHub does not do it, or a ping is not answered.
 pub fn register(arguments: &cli::Register) -> Result<(), HealingError> {
     let environment = &config::process_environment;
-    Endpoint::new(&arguments.url).ok_or(HealingError::BadUrl)?;
+    plain_url(&arguments.url).ok_or(HealingError::BadUrl)?;
     let secret = config::webhook_secret(environment)?;
     let (root, auth) = config::github(&arguments.github, environment)?;
     actix_web::rt::System::new().block_on(async {
         let github = Github::new(root, auth)?;
+        let mut first = Ok(());
         for place in arguments.hooks.places() {
-            one(&github, place, arguments, &secret).await?;
+            // What stands in the way at one place is no reason to leave the others.
+            if let Err(error) = one(&github, place, arguments, &secret).await {
+                if first.is_err() {
+                    log::error!("{}; hint: {}", explain(&error), error.hint().unwrap_or_default());
+                } else {
+                    first = Err(error);
+                }
+            }
         }
-        Ok(())
+        first
     })
 }
 
@@ -82,10 +91,15 @@ fn changes(hook: &Hook) -> Vec<String> {
         (!hook.is_for_runs(), "add the event workflow_run".to_owned()),
         (config.content_type != "json", format!("set the content type to json from {}", config.content_type)),
         (!is_verified, "verify the receiver's certificate".to_owned()),
-        (config.secret.is_none(), "set the secret".to_owned()),
+        (config.secret.is_none(), "set a secret where there is none".to_owned()),
         (!hook.active, "activate the webhook".to_owned()),
     ];
-    wrong.into_iter().filter_map(|(is_wrong, change)| is_wrong.then_some(change)).collect()
+    let mut changes: Vec<String> =
+        wrong.into_iter().filter_map(|(is_wrong, change)| is_wrong.then_some(change)).collect();
+    if !changes.is_empty() {
+        changes.push("set its secret to ours, as GitHub wants the whole of it".to_owned());
+    }
+    changes
 }
 
 /// Ours, beside those that somebody else wanted: the receiver ignores them.

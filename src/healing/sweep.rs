@@ -1,12 +1,14 @@
 //! The same in the background of a service: a look at the logs every so often.
 //!
-//! Invariant: a completion that was found is fetched once for good, however often its failed tries are seen.
+//! Invariant: a completion that was found is fetched once for good, however often its failed tries are seen. What stands in the
+//! way at one place keeps no other from being healed.
 
-use super::{HealingError, recover};
+use super::{HealingError, is_of_one, recover};
 use crate::{
     explain::explain,
-    github::{Github, Place},
-    inlet::{Answered, Here, Inlet},
+    github::{Github, GithubError, Notice, Place},
+    inlet::{Answered, Inlet},
+    receiver::Receiver,
     vitals::Vitals,
 };
 use indicatif::ProgressBar;
@@ -14,8 +16,12 @@ use jiff::Timestamp;
 use recover::Hole;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// How far back GitHub's logs reach: three days, and seven on an Enterprise Server. Source: "Viewing webhook deliveries".
+/// How far back the longest of GitHub's logs reach: seven days, on an Enterprise Server; on github.com three. Source: "Viewing
+/// webhook deliveries".
 const KEPT_S: i64 = 7 * 24 * 3600;
+
+/// A delivery that GitHub does not find is gone, if it can be: after the shorter of both.
+const GONE_S: i64 = 3 * 24 * 3600;
 
 /// How much of the time before the last look is looked at again: an entry may be late.
 const OVERLAP_S: i64 = 15 * 60;
@@ -24,12 +30,11 @@ const OVERLAP_S: i64 = 15 * 60;
 #[derive(Debug)]
 pub(crate) struct Sweeper {
     github: Github,
-    places: Vec<Place>,
+    /// Places, each with the second from when on there is something to look at.
+    places: Vec<(Place, i64)>,
     every: Duration,
     inlet: Inlet,
     vitals: Arc<Vitals>,
-    /// From when on there is something to look at.
-    since: i64,
     /// Completions that were fetched, or are gone, each with the second of its last try.
     settled: HashMap<String, i64>,
     /// Those that could not be fetched, or not be taken in.
@@ -45,77 +50,108 @@ struct Open {
 }
 
 impl Sweeper {
-    pub(crate) fn new(github: Github, places: Vec<Place>, every: Duration, here: Here) -> Self {
-        let vitals = Arc::clone(here.ledger.vitals());
+    pub(crate) fn new(
+        github: Github,
+        places: Vec<Place>,
+        every: Duration,
+        receiver: Arc<Receiver>,
+        vitals: Arc<Vitals>,
+    ) -> Self {
         vitals.recovers();
-        let (inlet, since) = (Inlet::Here(here), Timestamp::now().as_second() - KEPT_S);
-        Self { github, places, every, inlet, vitals, since, settled: HashMap::new(), open: Vec::new() }
+        let noticed = Arc::clone(&vitals);
+        github.tell_by(move |notice| {
+            log::warn!("{notice}");
+            if let Notice::Waiting(until) = notice {
+                noticed.waits_for_github(until);
+            }
+        });
+        let since = Timestamp::now().as_second() - KEPT_S;
+        let places = places.into_iter().map(|place| (place, since)).collect();
+        let (inlet, settled, open) = (Inlet::Here(receiver), HashMap::new(), Vec::new());
+        Self { github, places, every, inlet, vitals, settled, open }
     }
 
     /// Works for ever.
     pub(crate) async fn run(mut self) {
         loop {
-            let begun = Timestamp::now().as_second();
-            let swept = self.sweep().await;
-            match &swept {
-                Ok(()) => {
-                    self.since = begun - OVERLAP_S;
-                    self.settled.retain(|_, tried_at| *tried_at > begun - KEPT_S);
-                }
-                Err(error) => {
-                    let hint = error.hint().unwrap_or_default();
-                    log::warn!("GitHub's delivery logs could not be read: {}; {hint}", explain(error));
-                }
+            let error = self.sweep().await.err();
+            if let Some(error) = &error {
+                let hint = error.hint().unwrap_or_default();
+                log::warn!("GitHub's delivery logs could not be looked at: {}; hint: {hint}", explain(error));
             }
-            self.vitals.swept(Timestamp::now(), swept.err().map(|error| explain(&error)), self.github.limits());
+            self.vitals.swept(Timestamp::now(), error.map(|error| explain(&error)), self.github.limits());
             tokio::time::sleep(self.every).await;
         }
     }
 
+    /// Looks everywhere, and takes in what it can; the first thing that stood in the way, if anything did.
     async fn sweep(&mut self) -> Result<(), HealingError> {
-        for place in self.places.clone() {
-            for hook in recover::hooks(&self.github, &place, None).await? {
-                let (since, bar) = (self.since, ProgressBar::hidden());
-                let holes = recover::holes(&self.github, &place, hook.id, since, false, &bar).await?;
-                let is_known = |hole: &Hole| {
-                    self.settled.contains_key(&hole.last.guid)
-                        || self.open.iter().any(|open| open.hole.last.guid == hole.last.guid)
-                };
-                let new: Vec<Hole> = holes.into_iter().filter(|hole| !is_known(hole)).collect();
-                self.open.extend(new.into_iter().map(|hole| Open { hole, is_counted: false }));
+        let begun = Timestamp::now().as_second();
+        let mut first = Ok(());
+        for index in 0..self.places.len() {
+            let Some((place, since)) = self.places.get(index).cloned() else { continue };
+            match self.look(&place, since).await {
+                Ok(()) => self.places.get_mut(index).into_iter().for_each(|(_, since)| *since = begun - OVERLAP_S),
+                Err(error) => first = first.and(Err(error)),
             }
         }
-        for mut open in std::mem::take(&mut self.open) {
-            // What cannot be done now is kept for the next time.
-            let is_settled = self.fill(&mut open).await.unwrap_or_else(|error| {
-                log::warn!("a missing delivery could not be fetched: {}", explain(&error));
-                false
-            });
-            if is_settled {
-                self.settled.insert(open.hole.last.guid, open.hole.last.delivered_at.as_second());
-            } else {
-                self.open.push(open);
+        self.settled.retain(|_, tried_at| *tried_at > begun - KEPT_S);
+        let filled = self.fill().await;
+        first.and(filled)
+    }
+
+    async fn look(&mut self, place: &Place, since: i64) -> Result<(), HealingError> {
+        for hook in recover::hooks(&self.github, place, None).await? {
+            let holes = recover::holes(&self.github, place, hook.id, since, false, &ProgressBar::hidden()).await?;
+            for hole in holes {
+                let is_open = self.open.iter().any(|open| open.hole.last.guid == hole.last.guid);
+                if !is_open && !self.settled.contains_key(&hole.last.guid) {
+                    self.open.push(Open { hole, is_counted: false });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what is missing. What could not be fetched is kept for the next time; where nothing more can be, so is the rest.
+    async fn fill(&mut self) -> Result<(), HealingError> {
+        let mut missing = std::mem::take(&mut self.open).into_iter();
+        while let Some(mut open) = missing.next() {
+            match self.fill_one(&mut open).await {
+                Ok(true) => drop(self.settled.insert(open.hole.last.guid, open.hole.last.delivered_at.as_second())),
+                Ok(false) => self.open.push(open),
+                Err(error) => {
+                    self.open.push(open);
+                    self.open.extend(missing);
+                    return Err(error);
+                }
             }
         }
         Ok(())
     }
 
     /// Takes one in; whether that is settled.
-    async fn fill(&self, open: &mut Open) -> Result<bool, HealingError> {
+    async fn fill_one(&self, open: &mut Open) -> Result<bool, HealingError> {
+        let Hole { place, last, .. } = &open.hole;
+        let delivery = last.guid.as_str();
         let recorded = match recover::recorded(&self.github, &open.hole).await {
-            Err(error) if super::is_gone(&error) => return Ok(true),
+            Err(error) if is_of_one(&error) => {
+                let is_gone = Timestamp::now().as_second() - last.delivered_at.as_second() > GONE_S;
+                // What is odd stays odd; what is not found may be hidden from a token that has lost its rights.
+                let is_settled = is_gone || !matches!(error, GithubError::NotFound { .. });
+                log::warn!(delivery, place:%; "a delivery had failed, and cannot be fetched: {}", explain(&error));
+                return Ok(is_settled);
+            }
             recorded => recorded?,
         };
         let answered = self.inlet.take(&recorded).await?;
-        let is_settled = !matches!(answered, Answered::Refused(_));
         let is_filled = answered == Answered::Accepted;
+        let is_settled = !matches!(answered, Answered::Refused(_));
         if is_filled || !is_settled {
             self.vitals.holes(u64::from(!open.is_counted), u64::from(is_filled));
             open.is_counted = true;
         }
         if is_filled {
-            let Hole { place, last, .. } = &open.hole;
-            let delivery = last.guid.as_str();
             log::warn!(delivery, place:%; "a delivery had failed ({}): its run is taken in", last.status);
         }
         Ok(is_settled)

@@ -17,6 +17,8 @@ pub(super) struct Tally {
     pub(super) taken: usize,
     pub(super) known: usize,
     pub(super) skipped: usize,
+    /// What GitHub no longer has.
+    pub(super) gone: usize,
     ignored: BTreeMap<String, usize>,
     pub(super) failed: Vec<(String, String)>,
 }
@@ -58,8 +60,10 @@ impl fmt::Display for Tally {
         let ignored: usize = self.ignored.values().sum();
         writeln!(f, "  taken in  {:>6}", self.taken)?;
         writeln!(f, "  known     {:>6}", self.known)?;
-        if self.skipped > 0 {
-            writeln!(f, "  left out  {:>6}", self.skipped)?;
+        for (what, count) in [("left out", self.skipped), ("gone", self.gone)] {
+            if count > 0 {
+                writeln!(f, "  {what:<9} {count:>6}")?;
+            }
         }
         writeln!(f, "  ignored   {ignored:>6}")?;
         for (reason, count) in &self.ignored {

@@ -21,12 +21,15 @@ pub struct Recovery {
     pub holes_found: u64,
     /// Those of them whose runs were taken in.
     pub holes_filled: u64,
+    /// Until when GitHub's rate limit is waited for, if it is.
+    pub waiting_until: Option<Timestamp>,
     /// Requests that are left of GitHub's primary limit.
     pub requests_remaining: Option<u64>,
 }
 
 impl Recovery {
     pub(super) fn swept(&mut self, at: Timestamp, error: Option<String>, limits: Option<Limits>) {
+        self.waiting_until = None;
         self.requests_remaining = limits.map(|limits| limits.remaining).or(self.requests_remaining);
         self.failing_since = error.as_ref().map(|_| self.failing_since.unwrap_or(at));
         if error.is_some() {

@@ -70,6 +70,18 @@ fn each_attempt_that_is_missing_is_taken_in_and_no_other() {
 }
 
 #[test]
+fn of_a_run_that_runs_again_what_has_ended_is_taken_in() {
+    let scene = Scene::new();
+    scene.hub.complete_silently(&ended(5, 600));
+    scene.hub.complete_silently(&ended(5, 10).attempt(2).action("in_progress"));
+    scene.hub.complete_silently(&ended(6, 10).action("in_progress"));
+    scene.hub.complete_silently(&ended(7, 10).conclusion(Some("action_required")));
+    let said = scene.run(&["backfill", "--repository", REPOSITORY, "--since", "2d"]);
+    assert_eq!((said.done().counts("taken in"), said.counts("ignored")), (1, 0), "{}", said.out);
+    assert_eq!(scene.sent(), ["5"]);
+}
+
+#[test]
 fn a_run_that_was_changed_later_ended_with_its_last_job() {
     let scene = Scene::new();
     let end = now() - 900;

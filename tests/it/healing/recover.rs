@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::{
-    hub::{Denial, Order},
+    harness::{PATIENCE, signal},
+    hub::{Asked, Denial, Order},
     intake,
 };
 use serde_json::json;
+use std::process::Stdio;
 
 #[test]
 fn what_failed_while_the_receiver_was_down_is_taken_in_by_the_service_once() {
@@ -36,7 +38,7 @@ fn what_failed_while_the_receiver_was_down_is_taken_in_by_the_service_once() {
         );
         assert!(said.out.contains("requests left until"), "{}", said.out);
     }
-    scene.intake.wait_until(|state| state.count(TOTAL) >= 7.0, crate::harness::PATIENCE);
+    scene.intake.wait_until(|state| state.count(TOTAL) >= 7.0, PATIENCE);
     service.stop();
     scene.assert_counted(7);
     assert_eq!(scene.intake.count(DURATION_TOTAL), 420.0);
@@ -79,7 +81,7 @@ fn only_completions_that_no_try_has_delivered_are_missing() {
     said.done();
     assert_eq!((said.counts("taken in"), said.counts("known"), said.counts("ignored")), (1, 0, 1), "{}", said.out);
     assert!(said.out.contains("1 × conclusion action_required"), "{}", said.out);
-    scene.intake.wait_until(|state| state.count(TOTAL) >= 2.0, crate::harness::PATIENCE);
+    scene.intake.wait_until(|state| state.count(TOTAL) >= 2.0, PATIENCE);
     service.stop();
     scene.assert_counted(2);
 }
@@ -110,9 +112,27 @@ fn what_is_missing_is_delivered_again_by_github_where_that_is_asked_for() {
     let again: Vec<_> = scene.hub.deliveries().into_iter().filter(|delivery| delivery.redelivery).collect();
     assert_eq!(again.len(), 2);
     assert_eq!(scene.recover(&["--redeliver"]).done().counts("taken in"), 0, "they are delivered");
-    scene.intake.wait_until(|state| state.count(TOTAL) >= 3.0, crate::harness::PATIENCE);
+    scene.intake.wait_until(|state| state.count(TOTAL) >= 3.0, PATIENCE);
     service.stop();
     scene.assert_counted(3);
+}
+
+#[test]
+fn of_several_webhooks_only_one_that_is_named_is_asked_to_deliver_again() {
+    let scene = Scene::new();
+    let service = scene.service();
+    let ours = scene.hub.hook(REPOSITORY, &webhook(&service), SECRET);
+    scene.hub.hook(REPOSITORY, "https://user:hush@stranger.example.com/x?token=hush", "");
+    scene.hub.complete_unheard(&ended(1, 10), 504);
+    let said = scene.recover(&["--redeliver"]);
+    said.failed("has several webhooks", "--hook");
+    assert!(
+        said.err.contains("https://stranger.example.com/x") && !format!("{said:?}").contains("hush"),
+        "{}",
+        said.err
+    );
+    assert_eq!(scene.recover(&["--redeliver", "--hook", &ours.to_string()]).done().counts("taken in"), 1);
+    service.stop();
 }
 
 #[test]
@@ -161,22 +181,91 @@ fn a_long_log_is_read_page_by_page_and_no_further_back_than_asked() {
 }
 
 #[test]
-fn limits_are_waited_for_and_passing_faults_tried_again() {
+fn a_limit_that_is_used_up_is_waited_for_and_told() {
     let scene = Scene::new();
     scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
     for id in 1..=5 {
         scene.hub.complete_unheard(&ended(id, 10), 503);
     }
-    let is_delivery = |asked: &crate::hub::Asked| asked.path.contains("/deliveries/");
+    scene.hub.set_rate_limit(5000, 3, 3);
+    let said = scene.recover(&[]);
+    assert_eq!(said.done().counts("taken in"), 5, "{}", said.out);
+    assert!(said.err.contains("GitHub's rate limit is reached: waiting until "), "{}", said.err);
+    scene.assert_counted(5);
+}
+
+#[test]
+fn secondary_limits_are_waited_for_and_passing_faults_tried_again() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.complete_unheard(&ended(1, 10), 503);
+    let is_delivery = |asked: &Asked| asked.path.contains("/deliveries/");
     scene.hub.order(Order::Secondary(429, Some(1)), 1, is_delivery);
     scene.hub.order(Order::Status(502), 1, is_delivery);
     scene.hub.order(Order::Reset, 1, is_delivery);
-    scene.hub.set_rate_limit(5000, 3, 4);
     let said = scene.recover(&[]);
-    assert_eq!(said.done().counts("taken in"), 5, "{}", said.out);
-    assert!(said.err.matches("GitHub's rate limit is reached: waiting until ").count() >= 2, "{}", said.err);
+    assert_eq!(said.done().counts("taken in"), 1, "{}", said.out);
+    assert!(said.err.contains("GitHub's rate limit is reached: waiting until "), "{}", said.err);
     assert!(said.err.contains(": 502 ") && said.err.contains("trying again"), "{}", said.err);
-    scene.assert_counted(5);
+    scene.assert_counted(1);
+}
+
+#[test]
+fn what_is_odd_with_one_delivery_keeps_no_other_from_being_taken_in() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    let first = scene.hub.complete_unheard(&ended(1, 10), 503).remove(0);
+    scene.hub.complete_unheard(&ended(2, 10), 503);
+    scene.hub.order(
+        Order::Text(200, r#"{"request": {"headers": {}, "payload": null}}"#.to_owned()),
+        1,
+        move |asked: &Asked| asked.path.ends_with(&format!("/deliveries/{}", first.id)),
+    );
+    let said = scene.recover(&[]);
+    said.failed("1 could not be taken in", "run it again");
+    assert!(said.counts("taken in") == 1 && said.out.contains("GitHub has kept no payload of it"), "{}", said.out);
+    scene.assert_counted(1);
+}
+
+#[test]
+fn told_to_stop_it_pushes_what_it_has_taken_in_and_says_so() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    for id in 1..=3 {
+        scene.hub.complete_unheard(&ended(id, 10), 503);
+    }
+    let last = scene.hub.deliveries().iter().map(|delivery| delivery.id).max().unwrap();
+    scene.hub.order(Order::Hang, 1, move |asked: &Asked| asked.path.ends_with(&format!("/deliveries/{last}")));
+    let mut command = scene.command(&["recover", "--repository", REPOSITORY]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    scene.hub.wait_until(
+        |state| state.requests().iter().any(|asked| asked.path.ends_with(&format!("/deliveries/{last}"))),
+        PATIENCE,
+    );
+    signal(child.id(), "INT");
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("runhound: interrupted\nhint: run it again"), "{err}");
+    assert!(out.contains("taken in       2") && out.contains("pending        0"), "{out}");
+    scene.assert_counted(2);
+    assert_eq!(scene.recover(&[]).done().counts("taken in"), 1);
+    scene.assert_counted(3);
+}
+
+#[test]
+fn files_of_another_service_that_nobody_has_named_are_not_looked_at() {
+    let scene = Scene::new();
+    let service = scene.service();
+    scene.hub.complete_silently(&ended(1, 10));
+    let elsewhere = scene.dir.path().join("elsewhere");
+    std::fs::create_dir_all(elsewhere.join("cache")).unwrap();
+    std::fs::write(elsewhere.join("cache/sent-workflows.json"), r#"{"sent": ["1"]}"#).unwrap();
+    let mut command =
+        scene.command(&["backfill", "--repository", REPOSITORY, "--since", "1h", "--to", &webhook(&service)]);
+    let said = said(command.env_remove("RUNHOUND_CACHE_DIR").current_dir(&elsewhere));
+    assert_eq!(said.done().counts("taken in"), 1, "{}", said.out);
+    service.stop();
 }
 
 #[test]

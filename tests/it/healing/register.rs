@@ -45,7 +45,8 @@ fn a_webhook_that_is_not_as_it_should_be_is_mended_and_keeps_its_other_events() 
     let wrong =
         Config { url: url.clone(), content_type: "form".to_owned(), secret: None, insecure_ssl: "1".to_owned() };
     let id = scene.hub.hook_of(REPOSITORY, wrong, &["push"]);
-    let told = ["add the event workflow_run", "content type to json from form", "certificate", "set the secret"];
+    let told =
+        ["add the event workflow_run", "content type to json from form", "certificate", "set its secret to ours"];
     for (more, verb) in [(&["--dry-run"][..], "would"), (&[], "will")] {
         let said = register(&scene, &url, more);
         said.done();

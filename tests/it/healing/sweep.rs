@@ -86,6 +86,39 @@ fn a_look_that_fails_is_told_and_the_next_one_makes_up_for_it() {
 }
 
 #[test]
+fn what_stands_in_the_way_at_one_place_keeps_no_other_from_being_healed() {
+    let scene = Scene::new();
+    scene.hub.repository("acme-rockets/without-a-webhook");
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.complete_unheard(&ended(1, 60), 0);
+    let service = Start::live(&scene.cache_dir(), &scene.intake)
+        .with_admin()
+        .argument("--recover-every=1s")
+        .argument("--repository=acme-rockets/without-a-webhook,acme-rockets/telemetry")
+        .argument(&format!("--github-url={}", scene.hub.url()))
+        .variable("GITHUB_TOKEN", &scene.token)
+        .start();
+    let status = service.wait_for_status(|status| filled(status) == 1 && status["recovery"]["error"].is_string());
+    assert!(status["recovery"]["error"].as_str().unwrap().contains("without-a-webhook has no webhook"), "{status:#}");
+    service.stop();
+    scene.assert_counted(1);
+}
+
+#[test]
+fn a_limit_is_waited_for_in_sight_and_a_stop_waits_for_nothing() {
+    let scene = Scene::new();
+    scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
+    scene.hub.set_rate_limit(5000, 0, 3000);
+    let service = start(&scene, "1s");
+    let status = service.wait_for_status(|status| status["recovery"]["waiting_until"].is_string());
+    assert_eq!((&status["ready"], &status["recovery"]["requests_remaining"]), (&true.into(), &0.into()));
+    assert!(service.ask("/").1.contains("rate limit reached"));
+    assert_eq!(service.deliver(&ended(1, 5)).status, 202);
+    service.stop();
+    scene.assert_counted(1);
+}
+
+#[test]
 fn without_the_flag_nobody_asks_github() {
     let scene = Scene::new();
     let service = Start::live(&scene.cache_dir(), &scene.intake).with_admin().start();
