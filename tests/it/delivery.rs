@@ -113,7 +113,11 @@ impl Line {
     }
 
     async fn accept_ended(&self, id: u64, workflow: &str, end: i64) {
-        let tags = vec!["conclusion:success".to_owned(), format!("workflow_name:{workflow}")];
+        self.accept_tagged(id, &["conclusion:success", &format!("workflow_name:{workflow}")], end).await;
+    }
+
+    async fn accept_tagged(&self, id: u64, tags: &[&str], end: i64) {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         let tag_set = Arc::new(TagSet { prefix: "github.actions".to_owned(), tags });
         let run = Run { key: id.to_string().parse().unwrap(), end, duration_ms: Some(61_000), tag_set };
         assert_eq!(self.ledger.as_ref().unwrap().accept(run, now()).await.unwrap(), Accepted::New);

@@ -143,6 +143,29 @@ async fn after_a_restart_an_old_batch_is_in_doubt() {
 }
 
 #[actix_web::test]
+async fn what_is_counted_at_its_own_time_is_repeated_as_it_stands_after_any_outage() {
+    let mut line = Line::new();
+    line.intake.keep_history(true);
+    line.accept(1, "ci").await;
+    line.go().await;
+    let long_ago = now() - 90_000;
+    line.accept_tagged(2, &["backfill:2026-01-01", "conclusion:success"], long_ago).await;
+    line.accept(3, "ci").await;
+    // Both are taken, and nobody knows.
+    line.intake.order(Order::StoreThenDrop);
+    line.go().await;
+    line.intake.stop();
+    line.go_on_for(2 * HOUR).await;
+    line.intake.restart();
+    line.go_on_for(HOUR).await;
+    let historical = |(metric, tags, second): &(String, Vec<String>, i64)| {
+        (metric == TOTAL && tags.contains(&"backfill:2026-01-01".to_owned())).then_some(*second)
+    };
+    assert_eq!(line.intake.stored().keys().filter_map(historical).collect::<Vec<_>>(), [long_ago]);
+    assert_eq!((line.totals().in_doubt, line.pending().await), (1, 0), "the other one goes again, at another second");
+}
+
+#[actix_web::test]
 async fn a_2xx_is_not_believed_for_a_second_outside_the_window() {
     let mut line = Line::new();
     line.accept(1, "ci").await;
