@@ -6,13 +6,13 @@
 mod backfill;
 mod recover;
 mod register;
-mod sweep;
 mod tally;
 
 use crate::{
     cli::{CACHE_DIR, Common, InletArgs},
     config::{self, ConfigError, Settings},
     github::{Github, GithubError, Place},
+    holes::HolesError,
     inlet::{Inlet, InletError, Look, There},
     ledger::{self, Files, Mode},
     metrics::MetricPayload,
@@ -29,7 +29,6 @@ use std::{
 pub use backfill::backfill;
 pub use recover::recover;
 pub use register::register;
-pub(crate) use sweep::Sweeper;
 
 /// Something stands in the way of healing.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +51,9 @@ pub enum HealingError {
     /// The webhook's URL is none.
     #[error("--url: not an http or https URL without query, user and password")]
     BadUrl,
-    /// There is no webhook that brings runs.
-    #[error("{place} has no webhook for workflow_run{}", hook.map(|id| format!(" with the ID {id}")).unwrap_or_default())]
-    NoHook {
-        /// Where it was looked for.
-        place: Place,
-        /// The one that was asked for.
-        hook: Option<u64>,
-    },
+    /// GitHub's logs cannot be looked at.
+    #[error(transparent)]
+    Holes(#[from] HolesError),
     /// There are several webhooks, and somebody else's might be among them.
     #[error("{place} has several webhooks for workflow_run: {hooks}")]
     SeveralHooks {
@@ -112,12 +106,7 @@ impl HealingError {
             Self::Serve(error) => return error.hint(),
             Self::Held(_) => "send to that service: --to http://127.0.0.1:8080/webhook, or stop it first",
             Self::BadUrl => "name where GitHub reaches the service: https://runhound.example.com/webhook",
-            Self::NoHook { hook: Some(_), .. } => {
-                "leave out --hook, or see its number in the webhook's address on GitHub"
-            }
-            Self::NoHook { .. } => {
-                "`runhound register` makes one; a webhook of the organization is found by --organization"
-            }
+            Self::Holes(error) => return error.hint(),
             Self::SeveralHooks { .. } => "say with --hook which one is to deliver again",
             Self::Interrupted => "run it again: what is recorded is not counted twice",
             Self::NoTime => "give an earlier --since, or a later --until",
@@ -233,9 +222,4 @@ fn styled(github: &Github, bar: ProgressBar, template: &str) -> ProgressBar {
     let above = bar.clone();
     github.tell_by(move |notice| above.suspend(|| log::warn!("{notice}")));
     bar
-}
-
-/// Whether this one thing is at fault, and the rest can be done without it.
-fn is_of_one(error: &GithubError) -> bool {
-    matches!(error, GithubError::NotFound { .. } | GithubError::Invalid { .. } | GithubError::Unexpected { .. })
 }

@@ -42,17 +42,19 @@ pub mod config;
 
 pub mod cli;
 
+mod inlet;
+
+pub mod github;
+
+mod holes;
+
 mod cost;
 
 mod systemd;
 
 pub mod serve;
 
-mod inlet;
-
 pub mod replay;
-
-pub mod github;
 
 pub mod healing;
 

@@ -10,7 +10,7 @@ use crate::{
     datadog::{Client, ClientError},
     delivery::{Backoff, Clock, Delivery, Step},
     github::{Github, GithubError, Place},
-    healing::Sweeper,
+    holes::Sweeper,
     ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
     metrics::MetricPayload,

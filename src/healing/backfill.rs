@@ -3,13 +3,14 @@
 //! Invariant: a search that has more results than GitHub gives is halved in time until it has not. Only runs that are missing
 //! are kept in memory.
 
-use super::{HealingError, Opened, bar, counter, is_of_one, tally::Tally};
+use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
     cli::{self, Late},
     config,
     event::{Recorded, RunKey},
     explain::explain,
     github::{Github, GithubError, ListedRun, Place, SEARCH_MAX, Workflows},
+    holes::is_of_one,
     inlet::{Inlet, Look},
 };
 use jiff::Timestamp;

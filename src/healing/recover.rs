@@ -1,18 +1,15 @@
-//! Deliveries that failed, by the log that GitHub keeps of each webhook.
-//!
-//! Invariant: what a try came to is told by its status alone being `OK` or not, never by its code, which a try without a
-//! connection does not have. An event is missing while no try to deliver it was `OK`.
+//! Deliveries that failed: taken in, or delivered once more.
 
-use super::{HealingError, Opened, bar, counter, is_of_one, tally::Tally};
+use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
     cli, config,
     event::{self, Event, Recorded},
     explain::explain,
-    github::{Delivered, Github, GithubError, Hook, Place},
+    github::{Delivered, Github, Place},
+    holes::{self, Hole, is_of_one, recorded},
     inlet::{Inlet, Look},
     outgoing::shown_url,
 };
-use indicatif::ProgressBar;
 use jiff::Timestamp;
 use std::{
     collections::HashSet,
@@ -25,79 +22,6 @@ const LOG_EVERY: Duration = Duration::from_secs(2);
 
 /// How far GitHub's clock may be behind this machine's, for a redelivery to be found in the log.
 const APART_MAX: Duration = Duration::from_secs(5 * 60);
-
-/// A completion that was not delivered.
-#[derive(Debug, Clone)]
-pub(super) struct Hole {
-    pub(super) place: Place,
-    pub(super) hook: u64,
-    /// The last try.
-    pub(super) last: Delivered,
-}
-
-impl Hole {
-    fn what(&self) -> String {
-        let Delivered { guid, delivered_at, status, .. } = &self.last;
-        format!("delivery {guid} of {delivered_at} ({status})")
-    }
-}
-
-/// The webhooks of a place that bring runs.
-pub(super) async fn hooks(github: &Github, place: &Place, wanted: Option<u64>) -> Result<Vec<Hook>, HealingError> {
-    let hooks = github.hooks(place).await?.into_iter();
-    let is_wanted = |hook: &Hook| wanted.map_or(hook.is_for_runs(), |id| hook.id == id);
-    let hooks: Vec<Hook> = hooks.filter(is_wanted).collect();
-    if hooks.is_empty() {
-        return Err(HealingError::NoHook { place: place.clone(), hook: wanted });
-    }
-    Ok(hooks)
-}
-
-/// The completions in a webhook's log since a second that no try has delivered, the oldest first; with `all`, those too that
-/// were. `looked_at` counts the tries.
-pub(super) async fn holes(
-    github: &Github,
-    place: &Place,
-    hook: u64,
-    since: i64,
-    all: bool,
-    looked_at: &ProgressBar,
-) -> Result<Vec<Hole>, HealingError> {
-    let mut last: Vec<Delivered> = Vec::new();
-    let (mut seen, mut delivered) = (HashSet::new(), HashSet::new());
-    let mut path = None;
-    loop {
-        let (page, next) = github.deliveries(place, hook, path).await?;
-        let is_over = page.last().is_none_or(|oldest| oldest.delivered_at.as_second() < since);
-        for tried in page.into_iter().filter(|tried| tried.delivered_at.as_second() >= since) {
-            looked_at.inc(1);
-            if tried.event != "workflow_run" || tried.action.as_deref().is_some_and(|action| action != "completed") {
-                continue;
-            }
-            if tried.is_ok() {
-                delivered.insert(tried.guid.clone());
-            }
-            if (all || !delivered.contains(&tried.guid)) && seen.insert(tried.guid.clone()) {
-                last.push(tried);
-            }
-        }
-        path = next;
-        if is_over || path.is_none() {
-            break;
-        }
-    }
-    last.retain(|tried| all || !delivered.contains(&tried.guid));
-    last.reverse();
-    Ok(last.into_iter().map(|last| Hole { place: place.clone(), hook, last }).collect())
-}
-
-/// What GitHub sent, or tried to send.
-pub(super) async fn recorded(github: &Github, hole: &Hole) -> Result<Recorded, GithubError> {
-    let text = github.delivery(&hole.place, hole.hook, hole.last.id).await?;
-    let odd = |cause: &str| GithubError::Unexpected { what: hole.what(), cause: cause.to_owned() };
-    let recorded = Recorded::read(&text).map_err(|_| odd("GitHub's record of it is not JSON"))?;
-    if recorded.payload == "null" { Err(odd("GitHub has kept no payload of it")) } else { Ok(recorded) }
-}
 
 /// Finds what the webhooks' deliveries failed to bring, and takes it in or has it delivered again.
 ///
@@ -131,7 +55,7 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
     let looked_at = counter(github, "deliveries looked at");
     let mut all = Vec::new();
     for place in arguments.hooks.places() {
-        let hooks = hooks(github, place, arguments.hook).await?;
+        let hooks = holes::hooks(github, place, arguments.hook).await?;
         if arguments.redeliver && hooks.len() > 1 {
             let hooks = hooks.iter().map(|hook| format!("{} to {}", hook.id, shown_url(&hook.config.url)));
             return Err(HealingError::SeveralHooks {
@@ -141,7 +65,8 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
         }
         for hook in hooks {
             let before = looked_at.position();
-            let holes = holes(github, place, hook.id, since, arguments.all, &looked_at).await?;
+            let looked = || looked_at.inc(1);
+            let holes = holes::holes(github, place, hook.id, since, arguments.all, looked).await?;
             let tries = looked_at.position() - before;
             let since = Timestamp::from_second(since).unwrap_or_default();
             let what = if arguments.all { "to look at" } else { "not delivered" };

@@ -1,9 +1,9 @@
-//! The same in the background of a service: a look at the logs every so often.
+//! A look at the logs every so often, in the background of a service.
 //!
 //! Invariant: a completion that was found is fetched once for good, however often its failed tries are seen. What stands in the
 //! way at one place keeps no other from being healed.
 
-use super::{HealingError, is_of_one, recover};
+use super::{Hole, HolesError, holes, hooks, is_of_one, recorded};
 use crate::{
     explain::explain,
     github::{Github, GithubError, Notice, Place},
@@ -11,9 +11,7 @@ use crate::{
     receiver::Receiver,
     vitals::Vitals,
 };
-use indicatif::ProgressBar;
 use jiff::Timestamp;
-use recover::Hole;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// How far back the longest of GitHub's logs reach: seven days, on an Enterprise Server; on github.com three. Source: "Viewing
@@ -85,7 +83,7 @@ impl Sweeper {
     }
 
     /// Looks everywhere, and takes in what it can; the first thing that stood in the way, if anything did.
-    async fn sweep(&mut self) -> Result<(), HealingError> {
+    async fn sweep(&mut self) -> Result<(), HolesError> {
         let begun = Timestamp::now().as_second();
         let mut first = Ok(());
         for index in 0..self.places.len() {
@@ -100,9 +98,9 @@ impl Sweeper {
         first.and(filled)
     }
 
-    async fn look(&mut self, place: &Place, since: i64) -> Result<(), HealingError> {
-        for hook in recover::hooks(&self.github, place, None).await? {
-            let holes = recover::holes(&self.github, place, hook.id, since, false, &ProgressBar::hidden()).await?;
+    async fn look(&mut self, place: &Place, since: i64) -> Result<(), HolesError> {
+        for hook in hooks(&self.github, place, None).await? {
+            let holes = holes(&self.github, place, hook.id, since, false, || {}).await?;
             for hole in holes {
                 let is_open = self.open.iter().any(|open| open.hole.last.guid == hole.last.guid);
                 if !is_open && !self.settled.contains_key(&hole.last.guid) {
@@ -114,7 +112,7 @@ impl Sweeper {
     }
 
     /// Takes in what is missing. What could not be fetched is kept for the next time; where nothing more can be, so is the rest.
-    async fn fill(&mut self) -> Result<(), HealingError> {
+    async fn fill(&mut self) -> Result<(), HolesError> {
         let mut missing = std::mem::take(&mut self.open).into_iter();
         while let Some(mut open) = missing.next() {
             match self.fill_one(&mut open).await {
@@ -131,10 +129,10 @@ impl Sweeper {
     }
 
     /// Takes one in; whether that is settled.
-    async fn fill_one(&self, open: &mut Open) -> Result<bool, HealingError> {
+    async fn fill_one(&self, open: &mut Open) -> Result<bool, HolesError> {
         let Hole { place, last, .. } = &open.hole;
         let delivery = last.guid.as_str();
-        let recorded = match recover::recorded(&self.github, &open.hole).await {
+        let recorded = match recorded(&self.github, &open.hole).await {
             Err(error) if is_of_one(&error) => {
                 let is_gone = Timestamp::now().as_second() - last.delivered_at.as_second() > GONE_S;
                 // What is odd stays odd; what is not found may be hidden from a token that has lost its rights.
