@@ -163,6 +163,20 @@ fn historical_runs_are_sent_at_their_own_time_with_a_tag_of_their_own() {
 }
 
 #[test]
+fn historical_attempts_of_one_tag_set_keep_their_seconds_in_whatever_order_they_are_listed() {
+    let scene = Scene::new();
+    scene.intake.keep_history(true);
+    let ends = [now() - 90_000, now() - 85_000, now() - 80_000];
+    let at = |id: u64, end: i64| workflow_run(id).started_at(end - 60).updated_at(end);
+    scene.hub.complete_silently(&at(5, ends[0]));
+    scene.hub.complete_silently(&at(6, ends[1]));
+    scene.hub.complete_silently(&at(5, ends[2]).attempt(2));
+    scene.run(&["backfill", "--repository", REPOSITORY, "--since", "2026-01-01", "--late", "historical"]).done();
+    let seconds: Vec<i64> = points(&scene, TOTAL).into_iter().map(|(_, second)| second).collect();
+    assert_eq!(seconds, ends);
+}
+
+#[test]
 fn a_service_that_runs_takes_in_what_its_files_lack() {
     let scene = Scene::new();
     let service = scene.service();
