@@ -18,7 +18,7 @@
 use super::{
     FileError,
     disk::{self, RealDisk, Stamp, Storage, Stored},
-    keys::KeySet,
+    keys::{KeySet, Loading},
     layout::{self, Document, Flaw, Tail, Torn},
 };
 use crate::event::RunKey;
@@ -30,9 +30,6 @@ use std::{
 
 /// Where the plan's class keeps its files, below the working directory.
 const DEFAULT_DIR: &str = "cache";
-
-/// As long as the line of an ID of eleven digits is in our layout, with its comma, quotes and indentation.
-const ID_LINE_USUAL_BYTES: usize = 19;
 
 /// As long as the line of an ID usually is, at the most.
 const ID_LINE_BYTES: u64 = 48;
@@ -169,14 +166,9 @@ impl WorkflowCache {
         self.storage.sync_dir(disk::folder_of(&self.path)).map_err(|source| self.io(source))?;
         let stamp = file.stamp().map_err(|source| self.io(source))?;
         let bytes = disk::read_prefix(file.as_ref(), stamp.len).map_err(|source| self.io(source))?;
-        let mut keys = KeySet::default();
-        // All at once: while a table grows, two of them are in memory.
-        keys.reserve(bytes.len() / ID_LINE_USUAL_BYTES);
-        let take = |id: &str| {
-            keys.insert(id);
-        };
-        let read = layout::read(&bytes, take).map_err(|flaw| self.damaged(flaw))?;
-        self.keys = keys;
+        let mut keys = Loading::with_room(layout::most_ids(&bytes));
+        let read = layout::read(&bytes, |id| keys.take(id)).map_err(|flaw| self.damaged(flaw))?;
+        self.keys = keys.done();
         self.open = Some(Open { file, stamp, layout: read.tail.map_or(Layout::Foreign, Layout::Ours) });
         Ok(())
     }

@@ -157,6 +157,15 @@ pub(super) fn read_range(file: &dyn Stored, range: Range<u64>) -> io::Result<Vec
 /// Puts a whole new file in the place of `path`: written beside it, synced, renamed, the folder synced.
 /// The name has the old content or the new one at every moment.
 pub(super) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn Stored>> {
+    replace_by(storage, path, |file| write_all_at(file, bytes, 0))
+}
+
+/// As `replace`, where `write_to` writes what the new file holds.
+pub(super) fn replace_by(
+    storage: &dyn Storage,
+    path: &Path,
+    write_to: impl FnOnce(&mut dyn Stored) -> io::Result<()>,
+) -> io::Result<Box<dyn Stored>> {
     let dir = folder_of(path);
     storage.create_dir(dir)?;
     let mut beside = path.as_os_str().to_owned();
@@ -166,7 +175,7 @@ pub(super) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::R
     storage.remove(beside)?;
     let write = || -> io::Result<_> {
         let mut file = storage.create(beside)?;
-        write_all_at(file.as_mut(), bytes, 0)?;
+        write_to(file.as_mut())?;
         file.sync()?;
         storage.rename(beside, path)?;
         Ok(file)

@@ -8,13 +8,9 @@ use std::{fs, io, path::Path};
 /// is under way can look torn.
 #[must_use]
 pub fn inspect(files: &Files) -> Vec<Result<String, FileError>> {
-    let (mut state, mut sent) = (State::default(), KeySet::default());
+    let mut state = State::default();
     let cache_bytes = read(&files.cache);
-    if let Ok(Some(bytes)) = &cache_bytes {
-        for id in layout::readable_ids(bytes) {
-            sent.insert(&id);
-        }
-    }
+    let sent = sent(cache_bytes.as_ref().ok().and_then(Option::as_deref));
     let journal = read(&files.journal).and_then(|bytes| journal(&files.journal, bytes, &mut state, &sent));
     let cache = cache_bytes.and_then(|bytes| cache(&files.cache, bytes, &state));
     vec![directory(&files.dir), journal, cache]
@@ -31,14 +27,10 @@ impl Known {
     /// What can be read of them now. What cannot is not known.
     #[must_use]
     pub fn of(files: &Files) -> Self {
-        let mut known = Self::default();
-        for id in read(&files.cache).ok().flatten().iter().flat_map(|bytes| layout::readable_ids(bytes)) {
-            known.sent.insert(&id);
-        }
+        let sent = sent(read(&files.cache).ok().flatten().as_deref());
         let journal = read(&files.journal).ok().flatten();
         let accepted = journal.and_then(|bytes| recover::inspect_journal(&files.journal, &bytes, |_| false).ok());
-        known.accepted = accepted.map(|(state, _)| state).unwrap_or_default();
-        known
+        Self { sent, accepted: accepted.map(|(state, _)| state).unwrap_or_default() }
     }
 
     /// Those of these attempts that would be new.
@@ -77,6 +69,11 @@ fn directory(dir: &Path) -> Result<String, FileError> {
 fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     let usable = RealDisk.open(path).and_then(|file| if file.is_some() { RealDisk.read(path) } else { Ok(None) });
     usable.map_err(|source| FileError::io(path, source))
+}
+
+/// The IDs that can be read in a cache, however damaged.
+fn sent(cache: Option<&[u8]>) -> KeySet {
+    cache.map(layout::readable_ids).unwrap_or_default().iter().collect()
 }
 
 fn journal(path: &Path, bytes: Option<Vec<u8>>, state: &mut State, sent: &KeySet) -> Result<String, FileError> {

@@ -18,10 +18,11 @@ use super::{
     record::{FORMAT, Record},
     weight::Weight,
 };
+use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
-    borrow::Cow,
+    borrow::{Borrow, Cow},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,6 +30,9 @@ use std::{
 
 /// The longest header line, with room to spare.
 const HEADER_MAX_BYTES: usize = 100;
+
+/// A new journal is handed to the disk in pieces of about so much.
+const PIECE_BYTES: usize = 1 << 20;
 
 const HEADER_START: &[u8] = b"{\"group\":";
 
@@ -40,18 +44,45 @@ struct Header {
     crc32: String,
 }
 
+/// The checksum of a group so far: of its number and its length.
+fn begin_checksum(group: u64, bytes: usize) -> Hasher {
+    let mut hasher = Hasher::new();
+    hasher.update(format!("{group} {bytes}\n").as_bytes());
+    hasher
+}
+
 fn checksum(group: u64, lines: &[u8]) -> String {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(format!("{group} {}\n", lines.len()).as_bytes());
+    let mut hasher = begin_checksum(group, lines.len());
     hasher.update(lines);
+    in_hexadecimal(hasher)
+}
+
+fn in_hexadecimal(hasher: Hasher) -> String {
     format!("{:08x}", hasher.finalize())
 }
 
+fn header(group: u64, bytes: usize, crc32: &str) -> Vec<u8> {
+    format!("{{\"group\":{group},\"bytes\":{bytes},\"crc32\":\"{crc32}\"}}\n").into_bytes()
+}
+
 fn encode(group: u64, lines: &[u8]) -> Vec<u8> {
-    let crc32 = checksum(group, lines);
-    let mut bytes = format!("{{\"group\":{group},\"bytes\":{},\"crc32\":\"{crc32}\"}}\n", lines.len()).into_bytes();
+    let mut bytes = header(group, lines.len(), &checksum(group, lines));
     bytes.extend_from_slice(lines);
     bytes
+}
+
+/// What the header of a new journal's only group says, and what its records weigh.
+fn header_of_first<R: Borrow<Record>>(records: impl Iterator<Item = R>) -> (Vec<u8>, Weight) {
+    let (mut weight, mut bytes, mut lines) = (Weight::default(), 0, Hasher::new());
+    for record in records {
+        let line = record.borrow().line();
+        weight.count(record.borrow(), line.len());
+        bytes += line.len();
+        lines.update(&line);
+    }
+    let mut hasher = begin_checksum(1, bytes);
+    hasher.combine(&lines);
+    (header(1, bytes, &in_hexadecimal(hasher)), weight)
 }
 
 /// A whole group at the start of `bytes`: its number, its lines, and its length.
@@ -265,107 +296,36 @@ impl Journal {
         Ok(())
     }
 
-    /// Puts a new file in the place of the old one, with `lines` as its only group.
+    /// Puts a new file in the place of the old one, with these records as its only group, and tells what they weigh.
+    ///
+    /// They are asked for twice, for the group's length and checksum stand before it, and go to the file piece by piece: as text
+    /// all at once they can be as much as all that is pending. One group is read as a whole or not at all, wherever the file
+    /// is damaged later; of several the last would look like a torn write.
     ///
     /// After an error the old one still serves, if the name still leads to it.
-    pub(super) fn rewrite(&mut self, lines: &[u8]) -> io::Result<()> {
-        let file = disk::replace(self.storage.as_ref(), &self.path, &encode(1, lines))?;
+    pub(super) fn rewrite<R, I>(&mut self, records: impl Fn() -> I) -> io::Result<Weight>
+    where
+        R: Borrow<Record>,
+        I: Iterator<Item = R>,
+    {
+        let (header, weight) = header_of_first(records());
+        let file = disk::replace_by(self.storage.as_ref(), &self.path, |file| {
+            let (mut piece, mut at) = (header, 0);
+            for record in records() {
+                piece.append(&mut record.borrow().line());
+                if piece.len() >= PIECE_BYTES {
+                    disk::write_all_at(file, &piece, at)?;
+                    at += piece.len() as u64;
+                    piece.clear();
+                }
+            }
+            disk::write_all_at(file, &piece, at)
+        })?;
         self.groups = 1;
         self.open = file.stamp().ok().map(|stamp| Open { file, stamp });
-        Ok(())
+        Ok(weight)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::convert::Infallible;
-
-    const IGNORE: fn(Record) -> Result<(), Infallible> = |_| Ok(());
-
-    fn head() -> Vec<u8> {
-        Record::Journal { format: FORMAT, birth: 7 }.line()
-    }
-
-    fn reject(id: &str) -> Vec<u8> {
-        Record::Reject { keys: vec![id.parse().unwrap()] }.line()
-    }
-
-    fn flaw(bytes: &[u8]) -> Flaw {
-        parse(bytes, IGNORE).map(|contents| contents.end).unwrap_err()
-    }
-
-    fn two_groups() -> (Vec<u8>, usize) {
-        let first = encode(1, &head());
-        let len = first.len();
-        ([first, encode(2, &reject("5"))].concat(), len)
-    }
-
-    #[test]
-    fn whole_groups_are_read_in_order() {
-        let (bytes, _) = two_groups();
-        let mut records = Vec::new();
-        let contents = parse(&bytes, |record| {
-            records.push(record);
-            Ok::<(), Infallible>(())
-        });
-        let contents = contents.unwrap();
-        assert_eq!((records.len(), contents.groups, contents.end), (2, 2, bytes.len()));
-    }
-
-    #[test]
-    fn a_last_group_broken_at_any_byte_is_the_rest() {
-        let (bytes, first) = two_groups();
-        for cut in first..bytes.len() {
-            assert_eq!(parse(&bytes[..cut], IGNORE).unwrap().end, first, "cut at {cut}");
-        }
-        for flip in first..bytes.len() {
-            let mut bytes = bytes.clone();
-            bytes[flip] ^= 1;
-            assert_eq!(parse(&bytes, IGNORE).unwrap().end, first, "flipped at {flip}");
-        }
-    }
-
-    #[test]
-    fn a_broken_group_with_a_whole_one_after_it_is_damage_at_its_byte() {
-        let (bytes, first) = two_groups();
-        let whole = [bytes, encode(3, &reject("6"))].concat();
-        for flip in first..whole.len() - 70 {
-            let mut bytes = whole.clone();
-            bytes[flip] ^= 1;
-            let what = "a broken group with a whole one after it";
-            assert_eq!(flaw(&bytes), Flaw::Damage { offset: first, what: what.into() }, "flipped at {flip}");
-        }
-    }
-
-    #[test]
-    fn no_header_an_unknown_format_or_a_jump_in_sequence_is_damage() {
-        let no_header = Flaw::Damage { offset: 0, what: "no header".into() };
-        assert_eq!(flaw(b""), no_header);
-        assert_eq!(flaw(&encode(1, &reject("5"))), no_header);
-        let newer = Record::Journal { format: FORMAT + 1, birth: 7 }.line();
-        assert_eq!(flaw(&encode(1, &newer)), Flaw::Format(u64::from(FORMAT) + 1));
-        let newest = b"{\"group\":1,\"sha256\":\"ab\"}\n{\"journal\":{\"format\":3,\"born\":\"today\"}}\n";
-        assert_eq!(flaw(newest), Flaw::Format(3));
-        let offset = encode(1, &head()).len();
-        let jump = [encode(1, &head()), encode(3, &reject("5"))].concat();
-        assert_eq!(flaw(&jump), Flaw::Damage { offset, what: "a group out of sequence".into() });
-        let strange = [encode(1, &head()), encode(2, b"{\"new\":1}\n")].concat();
-        assert_eq!(flaw(&strange), Flaw::Damage { offset, what: "a record that this version cannot read".into() });
-    }
-
-    #[test]
-    fn the_keys_in_a_broken_rest_can_be_told() {
-        let header = "{\"group\":3,\"bytes\":90,\"crc32\":\"55555555\"}\n";
-        let texts = |rest: &str| quoted_texts(rest.as_bytes()).map(str::to_owned).collect::<Vec<_>>();
-        let two = texts(&format!("{header}{{\"reject\":{{\"keys\":[\"5\",\"6/attempts/2\","));
-        assert!(two.iter().any(|text| text == "5") && two.iter().any(|text| text == "6/attempts/2"), "{two:?}");
-        let whole = format!("{header}{{\"reject\":{{\"keys\":[\"15\",\"25\"]}}}}\n");
-        for at in 1..whole.len() {
-            for torn in [whole[..at].to_owned(), format!("{}{}", "\0".repeat(at), &whole[at..])] {
-                let keys: Vec<String> = texts(&torn).into_iter().filter(|text| text.parse::<u64>().is_ok()).collect();
-                assert!(keys.iter().all(|key| key == "15" || key == "25"), "{torn:?}: {keys:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -86,6 +86,12 @@ pub(super) fn start_of_last(bytes: &[u8], ids: usize) -> usize {
     ends.map(|(at, _)| at.saturating_sub(1)).nth(ids + 1).unwrap_or(0)
 }
 
+/// No more IDs than this are in a text. In our layout it is one more than there are: the name of their list has quotes too.
+#[expect(clippy::naive_bytecount, reason = "as fast as the file is read")]
+pub(super) fn most_ids(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'"').count() / 2
+}
+
 /// What a text holds beside its IDs.
 #[derive(Debug)]
 pub(super) struct Read {

@@ -128,9 +128,8 @@ fn repair_journal(
         readable.take(part);
     }
     let (records, doubts) = readable.born();
-    let lines: Vec<u8> = records.iter().flat_map(Record::line).collect();
     let mut journal = Journal::new(Arc::clone(storage), path);
-    journal.rewrite(&lines).map_err(|source| FileError::io(path, source))?;
+    journal.rewrite(|| records.iter()).map_err(|source| FileError::io(path, source))?;
     Ok(Repaired { path: path.to_owned(), set_aside, what: Entries::Records, kept: records.len() - 1, doubts })
 }
 

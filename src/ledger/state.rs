@@ -12,6 +12,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    iter,
     sync::Arc,
 };
 
@@ -339,26 +340,38 @@ impl State {
 
     /// The fewest records that make this state, for a new journal. Used seconds that no run could be given
     /// again at the second `now` are left out.
-    pub(super) fn records(&self, now: Option<i64>, sent: usize) -> Vec<Record> {
-        let mut records = vec![Record::Journal { format: FORMAT, birth: self.birth }];
+    ///
+    /// They are made one by one: all at once they would be a copy of the state.
+    pub(super) fn records(&self, now: Option<i64>, sent: usize) -> impl Iterator<Item = Record> {
         let is_kept =
-            |(tag_set, second): &(&Arc<TagSet>, &i64)| now.is_none_or(|now| is_needed(tag_set, **second, now));
+            move |(tag_set, second): &(&Arc<TagSet>, &i64)| now.is_none_or(|now| is_needed(tag_set, **second, now));
         // In one order, so that the same state makes the same file.
         let last: BTreeMap<_, _> = self.last.iter().filter(is_kept).collect();
         let last = last.into_iter().map(|(tag_set, second)| (Arc::clone(tag_set), *second));
-        records.extend(last.map(|(tag_set, second)| Record::Last { tag_set, second }));
-        let batch = self.batch.iter().flat_map(|batch| &batch.slots);
+        let batch = self.batch.as_ref().map(|Batch { at, slots }| {
+            let slots = slots.iter().map(|slot| SealedSlot { second: slot.second, keys: slot.keys().collect() });
+            Record::Seal { at: *at, sent, slots: slots.collect() }
+        });
+        iter::once(Record::Journal { format: FORMAT, birth: self.birth })
+            .chain(last.map(|(tag_set, second)| Record::Last { tag_set, second }))
+            .chain(self.unsettled().map(|run| Record::Accept(Arc::clone(run))))
+            .chain(batch)
+    }
+
+    /// The runs that are needed still, in the order of their acceptance.
+    fn unsettled(&self) -> impl Iterator<Item = &Arc<Run>> {
+        let in_batch = self.batch.iter().flat_map(|batch| &batch.slots).flat_map(|slot| &slot.runs);
         // A slot of the open batch may hold runs that are settled already: they are needed to send it whole.
-        let in_batch = batch.clone().flat_map(|slot| &slot.runs).map(|run| (self.pending.get(&run.key), run));
-        let mut runs: Vec<(u64, &Arc<Run>)> = in_batch.map(|(place, run)| (place.copied().unwrap_or(0), run)).collect();
-        runs.extend(self.waiting.iter().map(|(place, run)| (*place, run)));
-        runs.sort_by_key(|(place, _)| *place);
-        records.extend(runs.into_iter().map(|(_, run)| Record::Accept(Arc::clone(run))));
-        if let Some(Batch { at, .. }) = self.batch {
-            let slots = batch.map(|slot| SealedSlot { second: slot.second, keys: slot.keys().collect() });
-            records.push(Record::Seal { at, sent, slots: slots.collect() });
-        }
-        records
+        let place_of = |run: &Arc<Run>| self.pending.get(&run.key).copied().unwrap_or(0);
+        let mut sealed: Vec<(u64, &Arc<Run>)> = in_batch.map(|run| (place_of(run), run)).collect();
+        sealed.sort_by_key(|(place, _)| *place);
+        let mut sealed = sealed.into_iter().peekable();
+        let mut waiting = self.waiting.iter().peekable();
+        iter::from_fn(move || {
+            let next_waiting = waiting.peek().map_or(u64::MAX, |(place, _)| **place);
+            let next = sealed.next_if(|(place, _)| *place <= next_waiting);
+            next.or_else(|| waiting.next().map(|(place, run)| (*place, run))).map(|(_, run)| run)
+        })
     }
 
     /// Drops from memory what a new journal made from `records` leaves out.

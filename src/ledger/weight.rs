@@ -16,15 +16,6 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// The weight of a file with these records, in these lines.
-    pub(super) fn of(records: &[Record], lines: &[u8]) -> Self {
-        let mut weight = Self::default();
-        for (record, line) in records.iter().zip(lines.split_inclusive(|byte| *byte == b'\n')) {
-            weight.count(record, line.len());
-        }
-        weight
-    }
-
     /// Counts one record. What seals, unseals or rejects is left out of a new journal.
     pub(super) fn count(&mut self, record: &Record, bytes: usize) {
         let bytes = bytes as u64;

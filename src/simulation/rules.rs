@@ -8,7 +8,7 @@ use super::{
     model::{World, key},
 };
 use crate::ledger::{Accepted, Storage};
-use std::{io::ErrorKind, path::Path};
+use std::{collections::HashSet, io::ErrorKind, path::Path};
 
 fn world_with(settings: Settings) -> World {
     let mut world = World::new(settings, &Image::new());
@@ -32,14 +32,16 @@ fn play(world: &mut World, acts: &[Act]) {
 
 /// Loses power in every way, and sees what is pending at the next start.
 fn pending_after_a_crash(world: &World) -> Vec<usize> {
-    let pending = |image: &Image| {
-        let mut after = world.after_crash(image);
-        after.start().unwrap();
-        let pending = after.house.standing().pending;
-        after.check_start().and_then(|()| after.check()).unwrap();
-        pending
-    };
-    world.house.disk.images(true).iter().map(pending).collect()
+    world.house.disk.images(true).iter().map(|image| pending_at_a_start(world, image)).collect()
+}
+
+/// What is pending at the start after a crash that has left this.
+fn pending_at_a_start(world: &World, left: &Image) -> usize {
+    let mut after = world.after_crash(left);
+    after.start().unwrap();
+    let pending = after.house.standing().pending;
+    after.check_start().and_then(|()| after.check()).unwrap();
+    pending
 }
 
 fn file_of(world: &World, path: &Path) -> (u64, u64) {
@@ -200,6 +202,44 @@ fn a_new_file_counts_only_once_its_name_is_durable() {
     assert_eq!(answers(&mut world, &["2"]), [None]);
     assert_eq!(answers(&mut world, &["2"]), [NEW]);
     assert!(pending_after_a_crash(&world).iter().all(|pending| *pending == 2));
+}
+
+#[test]
+fn a_new_journal_of_several_pieces_takes_the_old_ones_place_as_a_whole_or_not_at_all() {
+    let mut before = world();
+    let ids: Vec<String> = (1..=12_000).map(|id| id.to_string()).collect();
+    assert_eq!(answers(&mut before, &ids.iter().map(String::as_str).collect::<Vec<_>>()), [NEW; 12_000]);
+    before.house.disk.edit(&files().journal, |bytes| bytes.push(b' '));
+    let image = before.house.disk.seen();
+    let changed = |point: usize, change: fn(&World, usize)| {
+        let mut world = before.after_crash(&image);
+        world.start().unwrap();
+        world.house.disk.edit(&files().journal, |bytes| bytes.push(b' '));
+        change(&world, point);
+        world
+    };
+    let fail = |world: &World, point| world.house.disk.fail_next(point, ErrorKind::Other, false);
+    let crash = |world: &World, point| world.house.disk.crash_after(world.house.disk.operations() + point);
+    let journals = |world: &World| -> HashSet<Vec<u8>> {
+        world.house.disk.images(false).iter().map(|image| image[&files().journal].clone()).collect()
+    };
+    // Made, two pieces written, synced, renamed; then the folder.
+    let mut last = changed(6, crash);
+    let old = last.house.disk.text(&files().journal).unwrap();
+    assert!(last.deliver(&[key("12001")]).is_none());
+    let new = last.house.disk.text(&files().journal).unwrap();
+    assert!(new != old && new.len() > 1 << 20);
+    assert_eq!(pending_at_a_start(&last, &last.house.disk.seen()), 12_000);
+    let one_of_both = HashSet::from([old, new]);
+    for point in 1..=6 {
+        let mut world = changed(point, fail);
+        assert_eq!(answers(&mut world, &["12001"]), [None], "change {point} fails");
+        assert!(journals(&world).is_subset(&one_of_both), "change {point} fails");
+        assert_eq!(answers(&mut world, &["12001"]), [NEW]);
+        let mut world = changed(point, crash);
+        assert!(world.deliver(&[key("12001")]).is_none(), "a crash after change {point}");
+        assert!(journals(&world).is_subset(&one_of_both), "a crash after change {point}");
+    }
 }
 
 #[test]

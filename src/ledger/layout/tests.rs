@@ -127,3 +127,10 @@ fn around_a_damage_at_whatever_byte_all_other_ids_can_be_read() {
         assert_eq!(readable_ids(text), Vec::<String>::new());
     }
 }
+
+#[test]
+fn the_number_of_ids_is_bounded_before_they_are_read() {
+    assert_eq!(most_ids(&ours(&[])), 1);
+    assert_eq!(most_ids(&ours(&["11", "22/attempts/2", "333"])), 4);
+    assert!(most_ids(&ours(&["x, \"y\""])) >= 1);
+}

@@ -3,7 +3,7 @@
 use super::{Group, Owner, cannot_write};
 use crate::{
     explain::explain,
-    ledger::{Unavailable, journal::Journal, lock::LockError, record::Record, weight::Weight},
+    ledger::{Unavailable, journal::Journal, lock::LockError, record::Record},
 };
 use std::{
     io,
@@ -85,14 +85,8 @@ impl Owner {
     /// A new journal no longer tells what is settled, so the cache must be there to tell it.
     pub(super) fn rewrite_journal(&mut self) -> io::Result<()> {
         self.cache.notice_changes().map_err(|error| io::Error::other(explain(&error)))?;
-        let records = self.state.records(self.now, self.cache.len());
-        let mut lines = Vec::new();
-        for record in &records {
-            lines.extend_from_slice(&record.line());
-        }
-        self.journal.rewrite(&lines)?;
+        self.weight = self.journal.rewrite(|| self.state.records(self.now, self.cache.len()))?;
         self.state.forget_old(self.now);
-        self.weight = Weight::of(&records, &lines);
         // A settled run in a slot that is sent whole is needed too.
         self.weight.keep_all(self.state.pending_len(), self.journal.len());
         self.is_last_batch_bare = self.state.batch().is_some();

@@ -117,10 +117,30 @@ fn used_seconds_are_kept_until_no_run_can_be_given_them_again() {
     let mut state = state([run(1, NOW, "ci")]);
     seal(&mut state, NOW);
     state.settle(&[run(1, 0, "").key]);
-    let has_last = |records: Vec<Record>| records.iter().any(|record| matches!(record, Record::Last { .. }));
-    assert!(has_last(state.records(Some(NOW + LAST_KEPT_S - 1), 1)));
-    assert!(has_last(state.records(None, 1)), "without a date nothing is forgotten");
-    assert!(!has_last(state.records(Some(NOW + LAST_KEPT_S), 1)));
+    let has_last = |now| state.records(now, 1).any(|record| matches!(record, Record::Last { .. }));
+    assert!(has_last(Some(NOW + LAST_KEPT_S - 1)));
+    assert!(has_last(None), "without a date nothing is forgotten");
+    assert!(!has_last(Some(NOW + LAST_KEPT_S)));
+}
+
+#[test]
+fn a_new_journal_has_the_runs_in_the_order_of_their_acceptance_sealed_or_not() {
+    let mut state = state((1..=6).map(|id| run(id, NOW, if id % 2 == 0 { "ci" } else { "release" })));
+    let keys = |state: &State| -> Vec<String> {
+        let accepted = state.records(None, 0).filter_map(|record| match record {
+            Record::Accept(run) => Some(run.key.to_string()),
+            _ => None,
+        });
+        accepted.collect()
+    };
+    let in_order = ["1", "2", "3", "4", "5", "6"];
+    assert_eq!(keys(&state), in_order);
+    let only = HashSet::from([2, 4, 5].map(|id| run(id, 0, "").key));
+    let slots = state.plan(NOW, 500_000, &Choice::Only(only)).unwrap();
+    state.apply(Record::Seal { at: NOW, sent: 0, slots }).unwrap();
+    assert_eq!(keys(&state), in_order);
+    state.settle(&[run(4, 0, "").key]);
+    assert_eq!(keys(&state), ["4", "1", "2", "3", "5", "6"], "its slot is sent whole");
 }
 
 /// A run that is counted at its own time, however long ago.
@@ -191,7 +211,7 @@ proptest! {
                 }
             } else if what == 1 {
                 // A restart from a compacted journal.
-                let records = state.records(Some(now), 0);
+                let records: Vec<Record> = state.records(Some(now), 0).collect();
                 state = State::default();
                 for record in records {
                     state.apply(record).unwrap();
