@@ -21,10 +21,12 @@ use crate::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
+    cell::Cell,
     io,
     path::Path,
     time::{Duration, Instant},
 };
+use tally::Tally;
 
 pub use backfill::backfill;
 pub use recover::recover;
@@ -175,15 +177,22 @@ impl Opened {
         self,
         work: impl AsyncFnOnce(Look, Option<Inlet>) -> Result<(), HealingError>,
         timeout: Duration,
-    ) -> Result<(Result<(), HealingError>, Option<Pushes>), HealingError> {
-        let (stop, stop_at_once) = stop_signals()?;
-        let mut done = Err(HealingError::Interrupted);
+    ) -> Done {
+        let (stop, stop_at_once) = match stop_signals() {
+            Ok(signals) => signals,
+            Err(error) => return Done { work: Err(ServeError::Failed(error).into()), pushes: Ok(None) },
+        };
+        let (mut done, ended) = (Err(HealingError::Interrupted), Cell::new(Instant::now()));
+        let is_pushing = self.application.is_some();
         let work = Box::pin(work(self.look, self.inlet));
         let work = async {
             tokio::select! {
-                ended = work => done = ended,
-                () = stop => log::warn!("interrupted: what is taken in is pushed; once more ends it at once"),
+                result = work => done = result,
+                () = stop => if is_pushing {
+                    log::warn!("interrupted: pushing what is taken in; once more ends it at once");
+                },
             }
+            ended.set(Instant::now());
         };
         let all = async {
             let Some(mut application) = self.application else {
@@ -191,9 +200,11 @@ impl Opened {
                 return Ok(None);
             };
             application.delivery.run_until(work, timeout).await;
-            let begun = Instant::now();
-            let count = |_: usize, _: &MetricPayload| {};
-            application.push_all(timeout.saturating_sub(begun.elapsed()), count).await;
+            // A push that the end of the time has cut off is left for the next start, which knows that it is in doubt.
+            let left = timeout.saturating_sub(ended.get().elapsed());
+            if !left.is_zero() {
+                application.push_all(left, |_: usize, _: &MetricPayload| {}).await;
+            }
             let totals = application.delivery.totals();
             let pending = application.close(timeout).await?.pending;
             Ok(Some(Pushes { pushed: totals.pushed, pending, rejected: totals.rejected }))
@@ -202,7 +213,21 @@ impl Opened {
             pushes = all => pushes,
             () = stop_at_once => Err(HealingError::Interrupted),
         };
-        pushes.map(|pushes| (done, pushes))
+        Done { work: done, pushes }
+    }
+}
+
+/// How it ended.
+struct Done {
+    work: Result<(), HealingError>,
+    pushes: Result<Option<Pushes>, HealingError>,
+}
+
+impl Done {
+    /// Prints the summary; what kept the work from its end says more than what is left.
+    fn told(self, tally: &Tally, github: &Github) -> Result<(), HealingError> {
+        let printed = tally.print(self.pushes.as_ref().ok().copied().flatten(), github);
+        self.work.and(self.pushes.map(drop)).and(printed)
     }
 }
 

@@ -124,6 +124,36 @@ pub(crate) async fn recorded(github: &Github, hole: &Hole) -> Result<Recorded, G
     if recorded.payload == "null" { Err(odd("GitHub has kept no payload of it")) } else { Ok(recorded) }
 }
 
+/// How many requests in a row may come to nothing before the rest is left.
+const SILENT_MAX: u32 = 3;
+
+/// How much is borne before the rest is left: one thing that is at fault keeps no other from being done.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    silent: u32,
+}
+
+impl Patience {
+    /// Something was done.
+    pub(crate) fn renew(&mut self) {
+        self.silent = 0;
+    }
+
+    /// Whether the rest can be done in spite of this.
+    pub(crate) fn bears(&mut self, error: &GithubError) -> bool {
+        match error {
+            GithubError::NoAnswer { .. } => self.bears_silence(),
+            error => is_of_one(error),
+        }
+    }
+
+    /// Whether one more request that came to nothing is borne.
+    pub(crate) fn bears_silence(&mut self) -> bool {
+        self.silent += 1;
+        self.silent < SILENT_MAX
+    }
+}
+
 /// Whether this one thing is at fault, and the rest can be done without it.
 pub(crate) fn is_of_one(error: &GithubError) -> bool {
     matches!(error, GithubError::NotFound { .. } | GithubError::Invalid { .. } | GithubError::Unexpected { .. })

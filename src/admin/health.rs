@@ -223,7 +223,10 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
         ));
     }
     if let Some(error) = facts.recovery.as_ref().and_then(|recovery| recovery.error.as_ref()) {
-        troubles.push(Trouble::new(Reason::RecoveryFails, format!("GitHub's delivery logs cannot be read: {error}")));
+        troubles.push(Trouble::new(
+            Reason::RecoveryFails,
+            format!("Missing deliveries cannot be looked for or taken in: {error}"),
+        ));
     }
     if !facts.stale.is_empty() {
         let what = format!("Cannot be read or used as they are now: {}", facts.stale.join(", "));

@@ -1,8 +1,8 @@
 //! One request of a batch, and what its answer leads to.
 
 use super::{
-    Chore, Delivery, Shown, Step,
-    batch::{Piece, Refused},
+    Chore, Delivery, Shown, Step, UNANSWERED_MAX_S,
+    batch::{OpenBatch, Piece, Refused},
     list,
     now::Moment,
 };
@@ -138,7 +138,9 @@ impl<I: Intake> Delivery<I> {
     /// Nobody is to blame for a slot that is too large, and nobody waits for it: it stands aside. But one that may have been
     /// taken would be counted twice at another second: it is repeated as it stands, after all others of the batch.
     fn set_apart(&mut self, piece: Piece, moment: Moment) -> Step {
-        if let Some(batch) = self.batch.as_mut().filter(|_| piece.is_in_doubt) {
+        let now = self.now.at(moment).unwrap_or(moment.unix);
+        let stays = |batch: &OpenBatch| piece.is_in_doubt && batch.at + UNANSWERED_MAX_S > now;
+        if let Some(batch) = self.batch.as_mut().filter(|batch| stays(batch)) {
             batch.pieces.push_back(piece);
             return self.wait_until(moment.monotonic + HELD);
         }

@@ -204,7 +204,11 @@ impl Github {
         let mut latest: Option<Timestamp> = None;
         let mut next = Some(format!("{}/jobs?per_page=100", attempt_path(place, key)));
         while let Some(path) = next {
-            let reply = self.get(place, &path).await?;
+            let reply = match self.get(place, &path).await {
+                // A run whose jobs are no longer there is there all the same.
+                Err(GithubError::NotFound { .. }) => break,
+                reply => reply?,
+            };
             let Jobs { jobs } = Self::read(&path, &reply)?;
             // A job that did not run again has the times of an earlier attempt.
             let ends = jobs

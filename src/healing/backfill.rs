@@ -1,7 +1,7 @@
 //! Runs that no delivery ever told of, by GitHub's list of runs.
 //!
-//! Invariant: a search that has more results than GitHub gives is halved in time until it has not. Only runs that are missing
-//! are kept in memory.
+//! Invariant: a search that has more results than GitHub gives is halved in time until it has not. Of runs that are not missing
+//! only the IDs are kept in memory.
 
 use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     event::{Recorded, RunKey},
     explain::explain,
     github::{Github, GithubError, ListedRun, Place, SEARCH_MAX, Workflows},
-    holes::is_of_one,
+    holes::Patience,
     inlet::{Inlet, Look},
 };
 use jiff::Timestamp;
@@ -51,10 +51,8 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
             }
             Ok(())
         };
-        let (done, pushes) = opened.run(work, arguments.inlet.timeout).await?;
-        let printed = if arguments.inlet.plan { Ok(()) } else { tally.print(pushes, &github) };
-        // What kept it from the rest says more than what is left.
-        done.and(printed)
+        let done = opened.run(work, arguments.inlet.timeout).await;
+        if arguments.inlet.plan { done.work } else { done.told(&tally, &github) }
     })
 }
 
@@ -79,7 +77,7 @@ impl Missing {
         writeln!(out, "{place}: {runs} completed runs with {attempts} attempts, {} of them not recorded", self.keys())?;
         let are_late = self.unknown.iter().filter(|(run, _)| is_late(run.updated_at, now)).map(|(_, keys)| keys.len());
         let are_late: usize = are_late.sum();
-        if are_late == 0 {
+        if are_late == 0 && (late != Late::Historical || self.unknown.is_empty()) {
             return Ok(());
         }
         let means = match late {
@@ -91,7 +89,7 @@ impl Missing {
             }
         };
         let why = "ended more than an hour ago, which Datadog does not take at their own time";
-        writeln!(out, "  {are_late} of those {why}: {means}")
+        writeln!(out, "  at least {are_late} of those {why}: {means}")
     }
 
     fn add(&mut self, run: ListedRun, keys: Vec<RunKey>) {
@@ -197,8 +195,27 @@ async fn fill(
         return Ok(());
     }
     let workflows = github.workflows(place).await?;
-    let bar = bar(github, missing.keys() as u64, "attempts");
     let mut kept = Vec::new();
+    let filled = fill_from(github, place, &workflows, way, missing, &mut kept, tally).await;
+    // What was fetched so far is taken in whatever stood in the way of the rest.
+    kept.sort_by_key(|found| (found.end, found.key));
+    for found in kept {
+        way.take(&found, tally).await?;
+    }
+    filled
+}
+
+/// Fetches each attempt and takes it in, or keeps it where its second is given in the order in which all come.
+async fn fill_from(
+    github: &Github,
+    place: &Place,
+    workflows: &Workflows,
+    way: &Way,
+    missing: Missing,
+    kept: &mut Vec<Found>,
+    tally: &mut Tally,
+) -> Result<(), HealingError> {
+    let (bar, mut patience) = (bar(github, missing.keys() as u64, "attempts"), Patience::default());
     for (run, keys) in missing.unknown {
         for key in keys {
             bar.inc(1);
@@ -207,21 +224,21 @@ async fn fill(
                 tally.skipped += 1;
                 continue;
             }
-            match delivery(github, place, &workflows, &run, key).await {
-                // Their seconds are given in the order in which they come.
-                Ok(found) if way.historical.is_some() => kept.push(found),
-                Ok(found) => way.take(&found, tally).await?,
+            match delivery(github, place, workflows, &run, key).await {
+                Ok(found) => {
+                    patience.renew();
+                    match way.historical {
+                        Some(_) => kept.push(found),
+                        None => way.take(&found, tally).await?,
+                    }
+                }
                 Err(GithubError::NotFound { .. }) => tally.gone += 1,
-                Err(error) if is_of_one(&error) => tally.failed.push((format!("run {key}"), explain(&error))),
+                Err(error) if patience.bears(&error) => tally.failed.push((format!("run {key}"), explain(&error))),
                 Err(error) => return Err(error.into()),
             }
         }
     }
     bar.finish_and_clear();
-    kept.sort_by_key(|found| (found.end, found.key));
-    for found in kept {
-        way.take(&found, tally).await?;
-    }
     Ok(())
 }
 

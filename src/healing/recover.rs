@@ -6,7 +6,7 @@ use crate::{
     event::{self, Event, Recorded},
     explain::explain,
     github::{Delivered, Github, Place},
-    holes::{self, Hole, is_of_one, recorded},
+    holes::{self, Hole, Patience, is_of_one, recorded},
     inlet::{Inlet, Look},
     outgoing::shown_url,
 };
@@ -43,10 +43,8 @@ pub fn recover(arguments: &cli::Recover) -> Result<(), HealingError> {
                 None => redeliver(&github, &look, &holes, arguments.inlet.timeout, &mut tally).await,
             }
         };
-        let (done, pushes) = opened.run(work, arguments.inlet.timeout).await?;
-        let printed = if arguments.inlet.plan { Ok(()) } else { tally.print(pushes, &github) };
-        // What kept it from the rest says more than what is left.
-        done.and(printed)
+        let done = opened.run(work, arguments.inlet.timeout).await;
+        if arguments.inlet.plan { done.work } else { done.told(&tally, &github) }
     })
 }
 
@@ -116,11 +114,14 @@ async fn is_known(look: &Look, recorded: &Recorded) -> Result<bool, HealingError
 }
 
 async fn fill(github: &Github, inlet: &Inlet, holes: &[Hole], tally: &mut Tally) -> Result<(), HealingError> {
-    let bar = bar(github, holes.len() as u64, "deliveries");
+    let (bar, mut patience) = (bar(github, holes.len() as u64, "deliveries"), Patience::default());
     for hole in holes {
         match recorded(github, hole).await {
-            Ok(recorded) => tally.count(|| hole.what(), inlet.take(&recorded).await?),
-            Err(error) if is_of_one(&error) => tally.failed.push((hole.what(), explain(&error))),
+            Ok(recorded) => {
+                patience.renew();
+                tally.count(|| hole.what(), inlet.take(&recorded).await?);
+            }
+            Err(error) if patience.bears(&error) => tally.failed.push((hole.what(), explain(&error))),
             Err(error) => return Err(error.into()),
         }
         bar.inc(1);

@@ -3,7 +3,7 @@
 //! Invariant: a completion that was found is fetched once for good, however often its failed tries are seen. What stands in the
 //! way at one place keeps no other from being healed.
 
-use super::{Hole, HolesError, holes, hooks, is_of_one, recorded};
+use super::{Hole, HolesError, Patience, holes, hooks, is_of_one, recorded};
 use crate::{
     explain::explain,
     github::{Github, GithubError, Notice, Place},
@@ -73,10 +73,6 @@ impl Sweeper {
     pub(crate) async fn run(mut self) {
         loop {
             let error = self.sweep().await.err();
-            if let Some(error) = &error {
-                let hint = error.hint().unwrap_or_default();
-                log::warn!("GitHub's delivery logs could not be looked at: {}; hint: {hint}", explain(error));
-            }
             self.vitals.swept(Timestamp::now(), error.map(|error| explain(&error)), self.github.limits());
             tokio::time::sleep(self.every).await;
         }
@@ -90,7 +86,10 @@ impl Sweeper {
             let Some((place, since)) = self.places.get(index).cloned() else { continue };
             match self.look(&place, since).await {
                 Ok(()) => self.places.get_mut(index).into_iter().for_each(|(_, since)| *since = begun - OVERLAP_S),
-                Err(error) => first = first.and(Err(error)),
+                Err(error) => {
+                    told(&error);
+                    first = first.and(Err(error));
+                }
             }
         }
         self.settled.retain(|_, tried_at| *tried_at > begun - KEPT_S);
@@ -111,21 +110,34 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Takes in what is missing. What could not be fetched is kept for the next time; where nothing more can be, so is the rest.
+    /// Takes in what is missing. What could not be is kept for the next time; the first thing that stood in the way.
     async fn fill(&mut self) -> Result<(), HolesError> {
-        let mut missing = std::mem::take(&mut self.open).into_iter();
-        while let Some(mut open) = missing.next() {
+        let (mut first, mut patience, mut barred) = (Ok(()), Patience::default(), Vec::new());
+        let mut is_over = false;
+        for mut open in std::mem::take(&mut self.open) {
+            if is_over || barred.contains(&open.hole.place) {
+                self.open.push(open);
+                continue;
+            }
             match self.fill_one(&mut open).await {
-                Ok(true) => drop(self.settled.insert(open.hole.last.guid, open.hole.last.delivered_at.as_second())),
+                Ok(true) => {
+                    patience.renew();
+                    self.settled.insert(open.hole.last.guid, open.hole.last.delivered_at.as_second());
+                }
                 Ok(false) => self.open.push(open),
                 Err(error) => {
+                    match &error {
+                        HolesError::Github(GithubError::NoAnswer { .. }) => is_over = !patience.bears_silence(),
+                        HolesError::Github(_) | HolesError::NoHook { .. } => barred.push(open.hole.place.clone()),
+                        HolesError::Receiver(_) => is_over = true,
+                    }
+                    told(&error);
                     self.open.push(open);
-                    self.open.extend(missing);
-                    return Err(error);
+                    first = first.and(Err(error));
                 }
             }
         }
-        Ok(())
+        first
     }
 
     /// Takes one in; whether that is settled.
@@ -138,6 +150,8 @@ impl Sweeper {
                 // What is odd stays odd; what is not found may be hidden from a token that has lost its rights.
                 let is_settled = is_gone || !matches!(error, GithubError::NotFound { .. });
                 log::warn!(delivery, place:%; "a delivery had failed, and cannot be fetched: {}", explain(&error));
+                self.vitals.holes(u64::from(!open.is_counted), 0);
+                open.is_counted = true;
                 return Ok(is_settled);
             }
             recorded => recorded?,
@@ -154,4 +168,9 @@ impl Sweeper {
         }
         Ok(is_settled)
     }
+}
+
+fn told(error: &HolesError) {
+    let hint = error.hint().unwrap_or_default();
+    log::warn!("missing deliveries could not be looked for or taken in: {}; hint: {hint}", explain(error));
 }

@@ -76,7 +76,7 @@ fn a_look_that_fails_is_told_and_the_next_one_makes_up_for_it() {
     );
     assert_eq!(status["ready"], true);
     assert!(!status.to_string().contains("hush"));
-    let line = service.wait_for_log("GitHub's delivery logs could not be looked at");
+    let line = service.wait_for_log("missing deliveries could not be looked for or taken in");
     assert!(line.contains("401 Bad credentials") && !line.contains("hush"), "{line}");
     std::fs::write(&token, &scene.token).unwrap();
     let status = service.wait_for_status(|status| filled(status) == 1);
