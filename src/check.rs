@@ -69,7 +69,7 @@ pub fn check(arguments: &cli::Check) -> Result<(), Wrong> {
 
 fn findings(arguments: &cli::Check) -> Vec<Finding> {
     let environment = &config::process_environment;
-    let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
+    let mode = Mode::of(arguments.dry_run);
     let secrets = config::secrets(environment);
     let mut findings = vec![match &secrets {
         Ok(secrets) => Ok(fine(format!("webhook secret: {} accepted", secrets.current().len()))),

@@ -16,10 +16,11 @@ use crate::{
     inlet::{Inlet, InletError, Look, There},
     ledger::{self, Files, Mode},
     metrics::MetricPayload,
+    progress,
     secrets::Secrets,
     serve::{Application, Door, ServeError, stop_signals},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::{
     cell::Cell,
     io,
@@ -145,7 +146,7 @@ struct Pushes {
 impl Opened {
     /// Opens what the arguments name: a receiver that listens, or the files; a look alone where `takes_in` is not.
     fn new(arguments: &InletArgs, common: &Common, takes_in: bool) -> Result<Self, HealingError> {
-        let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
+        let mode = Mode::of(arguments.dry_run);
         let directory = arguments.cache_dir.as_deref();
         let look = |directory: &Path| Look::at(&Files::new(directory, mode), common.reruns);
         if let Some(url) = &arguments.to {
@@ -231,19 +232,17 @@ impl Done {
     }
 }
 
-/// A bar on a terminal, nothing elsewhere. What goes on at GitHub is told above it.
-fn bar(github: &Github, len: u64, what: &str) -> ProgressBar {
-    let template = format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left");
-    styled(github, ProgressBar::new(len), &template)
+/// A bar, above which what goes on at GitHub is told.
+fn bar(github: &Github, len: usize, what: &str) -> ProgressBar {
+    told_above(github, progress::bar(len, what))
 }
 
 /// The same where nobody knows how long it takes.
 fn counter(github: &Github, what: &str) -> ProgressBar {
-    styled(github, ProgressBar::no_length(), &format!("{{pos}} {what}"))
+    told_above(github, progress::counter(what))
 }
 
-fn styled(github: &Github, bar: ProgressBar, template: &str) -> ProgressBar {
-    let bar = bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+fn told_above(github: &Github, bar: ProgressBar) -> ProgressBar {
     let above = bar.clone();
     github.tell_by(move |notice| above.suspend(|| log::warn!("{notice}")));
     bar

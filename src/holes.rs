@@ -90,30 +90,45 @@ pub(crate) async fn holes(
 ) -> Result<Vec<Hole>, HolesError> {
     let mut last: Vec<Delivered> = Vec::new();
     let (mut seen, mut delivered) = (HashSet::new(), HashSet::new());
+    let take = |tried: Delivered| {
+        if tried.delivered_at.as_second() < since {
+            return;
+        }
+        looked_at();
+        if tried.event != "workflow_run" || tried.action.as_deref().is_some_and(|action| action != "completed") {
+            return;
+        }
+        if tried.is_ok() {
+            delivered.insert(tried.guid.clone());
+        }
+        if (all || !delivered.contains(&tried.guid)) && seen.insert(tried.guid.clone()) {
+            last.push(tried);
+        }
+    };
+    each_try(github, place, hook, since, take).await?;
+    last.retain(|tried| all || !delivered.contains(&tried.guid));
+    last.reverse();
+    Ok(last.into_iter().map(|last| Hole { place: place.clone(), hook, last }).collect())
+}
+
+/// Hands out the tries in a webhook's log, the newest first, page by page down to one that reaches before a second.
+pub(crate) async fn each_try(
+    github: &Github,
+    place: &Place,
+    hook: u64,
+    since: i64,
+    mut take: impl FnMut(Delivered),
+) -> Result<(), GithubError> {
     let mut path = None;
     loop {
         let (page, next) = github.deliveries(place, hook, path).await?;
         let is_over = page.last().is_none_or(|oldest| oldest.delivered_at.as_second() < since);
-        for tried in page.into_iter().filter(|tried| tried.delivered_at.as_second() >= since) {
-            looked_at();
-            if tried.event != "workflow_run" || tried.action.as_deref().is_some_and(|action| action != "completed") {
-                continue;
-            }
-            if tried.is_ok() {
-                delivered.insert(tried.guid.clone());
-            }
-            if (all || !delivered.contains(&tried.guid)) && seen.insert(tried.guid.clone()) {
-                last.push(tried);
-            }
-        }
+        page.into_iter().for_each(&mut take);
         path = next;
         if is_over || path.is_none() {
-            break;
+            return Ok(());
         }
     }
-    last.retain(|tried| all || !delivered.contains(&tried.guid));
-    last.reverse();
-    Ok(last.into_iter().map(|last| Hole { place: place.clone(), hook, last }).collect())
 }
 
 /// What GitHub sent, or tried to send.

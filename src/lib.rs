@@ -48,6 +48,8 @@ pub mod github;
 
 mod holes;
 
+mod progress;
+
 mod cost;
 
 mod systemd;

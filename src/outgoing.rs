@@ -72,6 +72,12 @@ fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// The second of a date as HTTP writes it. Source: RFC 9110, 5.6.7.
+pub(crate) fn http_date(text: &str) -> Option<i64> {
+    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?;
+    Some(date.timestamp().as_second())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

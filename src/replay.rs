@@ -8,11 +8,11 @@ use crate::{
     config::{self, ConfigError, Settings},
     inlet::{InletError, There},
     ledger::Mode,
+    progress,
     serve::{Application, Door, ServeError},
     signature::Secret,
 };
 use files::{Delivery, FilesError};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::{io, io::Write, net::Ipv4Addr, path::PathBuf, time::Duration};
 use summary::Summary;
 
@@ -138,7 +138,7 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
 
 /// Sends the deliveries one after another, as they are numbered, and counts the answers.
 async fn send_all(receiver: &There, deliveries: &[Delivery], summary: &mut Summary) -> Result<(), ReplayError> {
-    let bar = progress(deliveries.len());
+    let bar = progress::bar(deliveries.len(), "deliveries");
     for delivery in deliveries {
         let answered = receiver.take(&delivery.recorded).await;
         let answered = answered.map_err(|source| ReplayError::NotAnswered { path: delivery.path.clone(), source })?;
@@ -147,10 +147,4 @@ async fn send_all(receiver: &There, deliveries: &[Delivery], summary: &mut Summa
     }
     bar.finish_and_clear();
     Ok(())
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress(len: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} deliveries, {eta} left");
-    ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

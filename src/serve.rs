@@ -305,7 +305,7 @@ impl Application {
 pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     panics::ignore_those_of_strangers();
     let environment = &config::process_environment;
-    let mode = if arguments.dry_run { Mode::DryRun } else { Mode::Live };
+    let mode = Mode::of(arguments.dry_run);
     let secrets = config::secrets(environment)?;
     let settings = Settings {
         limits: limits(Limits { stop_timeout: arguments.shutdown_timeout / 2, ..Limits::from(&arguments.limits) }),

@@ -3,11 +3,11 @@
 use super::{
     Intake,
     key::ApiKey,
-    verdict::{Verdict, http_date, says_valid, unexpected, verdict},
+    verdict::{Verdict, says_valid, unexpected, verdict},
 };
 use crate::{
     metrics::MetricPayload,
-    outgoing::{self, ClientError, Timeouts, http_client},
+    outgoing::{self, ClientError, Timeouts, http_client, http_date},
 };
 use awc::{
     error::{ConnectError, PayloadError, SendRequestError},

@@ -1,5 +1,6 @@
 //! What an answer of the intake means: a pure function of status, headers and body.
 
+use crate::outgoing::http_date;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -101,12 +102,6 @@ fn asked_wait<'a>(headers: impl Fn(&str) -> Option<&'a str>, now: i64) -> Option
     let reset = headers("x-ratelimit-reset").and_then(seconds);
     let longest = retry_after.into_iter().chain(reset).reduce(f64::max)?;
     Some(Duration::from_secs_f64(longest.min(ASKED_WAIT_MAX.as_secs_f64())))
-}
-
-/// The second of a date as HTTP writes it. Source: RFC 9110, 5.6.7.
-pub(super) fn http_date(text: &str) -> Option<i64> {
-    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?;
-    Some(date.timestamp().as_second())
 }
 
 #[cfg(test)]

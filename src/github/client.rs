@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     explain::{cut, escaped},
-    outgoing::{Timeouts, http_client},
+    outgoing::{Timeouts, http_client, http_date},
 };
 use awc::http::{Method, header::HeaderMap};
 use jiff::Timestamp;
@@ -347,8 +347,7 @@ struct Request<'a> {
 
 /// The second of an answer by GitHub's own clock, if it tells.
 fn answered_at<'a>(header: impl Fn(&str) -> Option<&'a str>) -> i64 {
-    let date = header("date").and_then(|date| jiff::fmt::rfc2822::parse(date.trim()).ok());
-    date.map_or_else(|| Timestamp::now().as_second(), |date| date.timestamp().as_second())
+    header("date").and_then(http_date).unwrap_or_else(|| Timestamp::now().as_second())
 }
 
 #[derive(Debug)]

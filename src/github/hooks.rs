@@ -3,7 +3,7 @@
 use super::{Github, GithubError, Place};
 use awc::http::Method;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// A webhook, as far as we set it.
@@ -69,15 +69,6 @@ impl Delivered {
     }
 }
 
-/// What a webhook of ours is.
-#[derive(Debug, Serialize)]
-struct Wanted<'a> {
-    name: &'static str,
-    active: bool,
-    events: &'a [String],
-    config: Value,
-}
-
 impl Github {
     /// All webhooks of a place.
     ///
@@ -109,13 +100,12 @@ impl Github {
         secret: &str,
     ) -> Result<Hook, GithubError> {
         let config = json!({"url": url, "content_type": "json", "secret": secret, "insecure_ssl": "0"});
-        let wanted = Wanted { name: "web", active: true, events, config };
+        let wanted = json!({"name": "web", "active": true, "events": events, "config": config});
         let (method, path) = match hook {
             Some(id) => (Method::PATCH, format!("{}/hooks/{id}", place.path())),
             None => (Method::POST, format!("{}/hooks", place.path())),
         };
-        let body = serde_json::to_value(wanted).unwrap_or_default();
-        let reply = self.send(method, place, &path, body).await?;
+        let reply = self.send(method, place, &path, wanted).await?;
         Self::read(&path, &reply)
     }
 

@@ -22,9 +22,6 @@ pub struct ListedRun {
     /// Which attempt this is; of a run, its last one.
     #[serde(default)]
     pub run_attempt: Option<NonZeroU32>,
-    /// When the run was made.
-    #[serde(default)]
-    pub created_at: Option<Timestamp>,
     /// When it was last changed; at its completion that is its end.
     #[serde(default)]
     pub updated_at: Option<Timestamp>,

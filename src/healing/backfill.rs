@@ -215,7 +215,7 @@ async fn fill_from(
     kept: &mut Vec<Found>,
     tally: &mut Tally,
 ) -> Result<(), HealingError> {
-    let (bar, mut patience) = (bar(github, missing.keys() as u64, "attempts"), Patience::default());
+    let (bar, mut patience) = (bar(github, missing.keys(), "attempts"), Patience::default());
     for (run, keys) in missing.unknown {
         for key in keys {
             bar.inc(1);

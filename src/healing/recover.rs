@@ -85,7 +85,7 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
 
 /// Names what is missing, and does nothing about it.
 async fn plan(github: &Github, look: &Look, holes: &[Hole]) -> Result<(), HealingError> {
-    let bar = bar(github, holes.len() as u64, "deliveries");
+    let bar = bar(github, holes.len(), "deliveries");
     let mut missing = 0;
     for hole in holes {
         let told = match recorded(github, hole).await {
@@ -114,7 +114,7 @@ async fn is_known(look: &Look, recorded: &Recorded) -> Result<bool, HealingError
 }
 
 async fn fill(github: &Github, inlet: &Inlet, holes: &[Hole], tally: &mut Tally) -> Result<(), HealingError> {
-    let (bar, mut patience) = (bar(github, holes.len() as u64, "deliveries"), Patience::default());
+    let (bar, mut patience) = (bar(github, holes.len(), "deliveries"), Patience::default());
     for hole in holes {
         match recorded(github, hole).await {
             Ok(recorded) => {
@@ -137,7 +137,7 @@ async fn redeliver(
     timeout: Duration,
     tally: &mut Tally,
 ) -> Result<(), HealingError> {
-    let bar = bar(github, holes.len() as u64, "deliveries");
+    let bar = bar(github, holes.len(), "deliveries");
     let begun = Timestamp::now();
     let mut asked = Vec::new();
     for hole in holes {
@@ -171,13 +171,13 @@ async fn see_redelivered(
     timeout: Duration,
     tally: &mut Tally,
 ) -> Result<(), HealingError> {
-    let (begun, bar) = (Instant::now(), bar(github, asked.len() as u64, "redeliveries seen"));
-    let since = asked_at - APART_MAX;
+    let (begun, bar) = (Instant::now(), bar(github, asked.len(), "redeliveries seen"));
+    let since = (asked_at - APART_MAX).as_second();
     while !asked.is_empty() && begun.elapsed() < timeout {
         let hooks: HashSet<(&Place, u64)> = asked.iter().map(|hole| (&hole.place, hole.hook)).collect();
         let mut log = Vec::new();
         for (place, hook) in hooks {
-            log.extend(tries_since(github, place, hook, since).await?);
+            holes::each_try(github, place, hook, since, |tried| log.push(tried)).await?;
         }
         asked.retain(|hole| {
             let is_later = |later: &&Delivered| {
@@ -200,23 +200,4 @@ async fn see_redelivered(
     let late = asked.into_iter().map(|hole| (hole.what(), "GitHub has not delivered it again yet".to_owned()));
     tally.failed.extend(late);
     Ok(())
-}
-
-/// All tries in a webhook's log since then.
-async fn tries_since(
-    github: &Github,
-    place: &Place,
-    hook: u64,
-    since: Timestamp,
-) -> Result<Vec<Delivered>, HealingError> {
-    let (mut tries, mut path) = (Vec::new(), None);
-    loop {
-        let (page, next) = github.deliveries(place, hook, path).await?;
-        let is_over = page.last().is_none_or(|oldest| oldest.delivered_at < since);
-        tries.extend(page);
-        path = next;
-        if is_over || path.is_none() {
-            return Ok(tries);
-        }
-    }
 }

@@ -15,6 +15,14 @@ pub enum Mode {
     DryRun,
 }
 
+impl Mode {
+    /// A dry run, or not.
+    #[must_use]
+    pub const fn of(is_dry_run: bool) -> Self {
+        if is_dry_run { Self::DryRun } else { Self::Live }
+    }
+}
+
 /// The paths of one mode's files.
 #[derive(Debug, Clone)]
 pub struct Files {

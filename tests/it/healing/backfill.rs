@@ -189,15 +189,11 @@ fn a_service_that_runs_takes_in_what_its_files_lack() {
     let elsewhere = scene.dir.path().join("elsewhere");
     let mut command =
         scene.command(&["backfill", "--repository", REPOSITORY, "--since", "3h", "--to", &webhook(&service)]);
-    let said = said_of(command.env("RUNHOUND_CACHE_DIR", &elsewhere));
+    let said = super::said(command.env("RUNHOUND_CACHE_DIR", &elsewhere));
     assert_eq!((said.done().counts("taken in"), said.counts("known")), (0, 2), "{}", said.out);
     scene.intake.wait_until(|state| state.count(TOTAL) >= 2.0, crate::harness::PATIENCE);
     service.stop();
     scene.assert_counted(2);
-}
-
-fn said_of(command: &mut Command) -> Said {
-    said(command)
 }
 
 #[test]
