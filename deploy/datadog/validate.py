@@ -1,7 +1,7 @@
 """Holds the dashboard, the monitors and the payloads of a dry run against Datadog's own models of them.
 
     pip install datadog-api-client==2.62.0
-    runhound replay fixtures --cache-dir FOLDER
+    runhound replay fixtures --jobs --steps --cache-dir FOLDER
     python3 deploy/datadog/validate.py FOLDER/payloads-dry-run.jsonl
 
 One line is printed for each document, and one for each fault; the exit code is 1 if there is a fault.
@@ -96,8 +96,11 @@ def main(payloads):
     dashboard = json.loads((HERE / "dashboard.json").read_text())
     monitors = [*sorted((HERE / "monitors").glob("*.json")), HERE / "agent" / "rejected-runs.json"]
     lines = [json.loads(line) for line in Path(payloads).read_text().splitlines()]
-    assert len(monitors) >= 4, monitors
+    assert len(monitors) >= 5, monitors
     assert lines and all(line["series"] for line in lines), "nothing was written"
+    names = [series["metric"] for line in lines for series in line["series"]]
+    for kind in ("workflow_run", "job", "step"):
+        assert any(f".{kind}." in name for name in names), f"no payload is of a {kind}"
     check_itself(dashboard, lines[0])
 
     documents = [("dashboard.json", Dashboard, dashboard)]

@@ -1,5 +1,5 @@
-//! Datadog's dashboard and monitors, held against what runs are sent with. That they are in Datadog's form is checked by
-//! `deploy/datadog/validate.py`.
+//! Datadog's dashboard and monitors, held against what runs, jobs and steps are sent with. That they are in Datadog's form
+//! is checked by `deploy/datadog/validate.py`.
 
 use super::{json, names_files_that_exist, path, prometheus::asks_for_what_there_is, under};
 use crate::harness::program;
@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs};
 fn monitors() -> Vec<(String, Value)> {
     let files = fs::read_dir(path("datadog/monitors")).unwrap().map(|entry| entry.unwrap().path());
     let monitors: Vec<_> = files.map(|file| (file.display().to_string(), json(&file))).collect();
-    assert!(monitors.len() >= 3, "{monitors:?}");
+    assert!(monitors.len() >= 4, "{monitors:?}");
     monitors
 }
 
@@ -50,9 +50,9 @@ fn asked(query: &str) -> Asked {
 }
 
 #[test]
-fn every_query_asks_for_metrics_and_tags_that_runs_are_sent_with() {
-    let output =
-        program(&["metrics", "--format=json", "--extra-tags=run_attempt"]).env("DD_ENV", "test").output().unwrap();
+fn every_query_asks_for_metrics_and_tags_that_are_sent_with_them() {
+    let arguments = ["metrics", "--format=json", "--extra-tags=run_attempt", "--jobs", "--steps"];
+    let output = program(&arguments).env("DD_ENV", "test").output().unwrap();
     let catalogue: Value = serde_json::from_slice(&output.stdout).unwrap();
     let metrics: BTreeMap<&str, &Value> =
         catalogue.as_array().unwrap().iter().map(|metric| (metric["name"].as_str().unwrap(), metric)).collect();
@@ -67,7 +67,7 @@ fn every_query_asks_for_metrics_and_tags_that_runs_are_sent_with() {
     let documents = monitors.iter().map(|(_, monitor)| monitor).chain([&dashboard]);
     let queries: Vec<&str> =
         documents.flat_map(|document| under(document, "query")).map(|query| query.as_str().unwrap()).collect();
-    assert!(queries.len() > 20, "{}", queries.len());
+    assert!(queries.len() > 40, "{}", queries.len());
     for query in queries {
         let Asked { metrics: names, keys, variables: used, groups } = asked(query);
         let of_variables = used.iter().map(|name| {
@@ -97,6 +97,27 @@ fn a_widget_that_needs_an_extra_tag_says_so() {
     for widget in widgets {
         assert!(widget["title"].as_str().unwrap().contains("needs run_attempt"), "{}", widget["title"]);
     }
+}
+
+/// Metrics of jobs and steps are only sent where a flag says so: groups of the dashboard, and monitors, name it.
+#[test]
+fn what_asks_for_jobs_or_steps_says_so() {
+    let (dashboard, monitors) = (dashboard(), monitors());
+    let groups = dashboard["widgets"].as_array().unwrap().iter().map(|group| (&group["definition"]["title"], group));
+    let asking = groups.chain(monitors.iter().map(|(_, monitor)| (&monitor["name"], monitor)));
+    let mut told = BTreeMap::from([("--jobs", 0), ("--steps", 0)]);
+    for (title, document) in asking {
+        let title = title.as_str().unwrap();
+        let queries = under(document, "query").into_iter().map(|query| query.as_str().unwrap());
+        let metrics: Vec<String> = queries.flat_map(|query| asked(query).metrics).collect();
+        for (kind, flag) in [("job", "--jobs"), ("step", "--steps")] {
+            let prefix = format!("github.actions.{kind}.");
+            let is_asked = metrics.iter().any(|metric| metric.starts_with(&prefix));
+            assert_eq!(title.contains(&format!("only with {flag}")), is_asked, "{title}: {flag}");
+            *told.get_mut(flag).unwrap() += u32::from(is_asked);
+        }
+    }
+    assert_eq!(told, BTreeMap::from([("--jobs", 2), ("--steps", 1)]));
 }
 
 #[test]
