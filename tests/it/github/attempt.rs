@@ -53,12 +53,12 @@ impl AttemptBuilder {
     pub(crate) fn failed_jobs_again(
         &self,
         second: i64,
-        copied: CopiedId,
+        under: CopiedId,
         mut next_id: impl FnMut() -> u64,
         ends: impl Fn(JobBuilder) -> JobBuilder,
     ) -> Self {
         let (failed, others): (Vec<_>, Vec<_>) = self.jobs.iter().partition(|job| has_failed(job));
-        let copies = others.into_iter().map(|job| match copied {
+        let copies = others.into_iter().map(|job| match under {
             CopiedId::Fresh => job.copied(next_id(), second),
             CopiedId::Old => job.clone().following(),
         });

@@ -18,8 +18,7 @@ const RECORDED: &str = include_str!("../../../fixtures/23-workflow-job.json");
 /// What stands in the recorded payload, also within its addresses.
 const RECORDED_ID: &str = "65620941177";
 const RECORDED_RUN_ID: u64 = 22_640_158_713;
-const RECORDED_TIMES: Times =
-    Times { created_at: 1_772_442_117, started_at: 1_772_442_125, completed_at: 1_772_442_385 };
+const RECORDED_TIMES: Times = Times { created: 1_772_442_117, started: 1_772_442_125, completed: 1_772_442_385 };
 
 /// What is null while there is no runner.
 const RUNNER: [&str; 4] = [
@@ -79,9 +78,9 @@ pub(crate) struct JobBuilder {
 /// When a job was made, got its runner and ended.
 #[derive(Debug, Clone, Copy)]
 struct Times {
-    created_at: i64,
-    started_at: i64,
-    completed_at: i64,
+    created: i64,
+    started: i64,
+    completed: i64,
 }
 
 impl Event for JobBuilder {
@@ -261,12 +260,12 @@ impl JobBuilder {
 
     /// The end that it has or will have, in seconds since 1970.
     pub(super) fn end(&self) -> i64 {
-        self.times().completed_at
+        self.times().completed
     }
 
     /// Its run, as long as nobody has told of its end.
     pub(crate) fn unfinished_run(&self) -> RunBuilder {
-        let made_at = self.times().created_at;
+        let made_at = self.times().created;
         let run = super::workflow_run(self.run_id).attempt(self.attempt).owner(&self.owner).repo(&self.repo);
         run.action("in_progress").started_at(made_at).updated_at(made_at)
     }
@@ -283,8 +282,8 @@ impl JobBuilder {
 
     /// A job that runs once more from this second on, as long as before, and succeeds with each of its steps.
     pub(super) fn again(&self, id: u64, second: i64) -> Self {
-        let Times { created_at, started_at, completed_at } = self.times();
-        let move_s = second - created_at.min(started_at);
+        let times = self.times();
+        let move_s = second - times.created.min(times.started);
         let steps = self.steps.as_ref().filter(|steps| !steps.is_empty());
         Self {
             id,
@@ -292,8 +291,8 @@ impl JobBuilder {
             conclusion: Some("success".to_owned()),
             has_runner: true,
             created_at: Some(second),
-            started_at: Some(started_at + move_s),
-            completed_at: Some(completed_at + move_s),
+            started_at: Some(times.started + move_s),
+            completed_at: Some(times.completed + move_s),
             steps: steps.map(|steps| steps.iter().map(|step| step.again(move_s)).collect()),
             ..self.clone().following()
         }
@@ -301,24 +300,24 @@ impl JobBuilder {
 
     fn times(&self) -> Times {
         Times {
-            created_at: self.created_at.unwrap_or(RECORDED_TIMES.created_at),
-            started_at: self.started_at.unwrap_or(RECORDED_TIMES.started_at),
-            completed_at: self.completed_at.unwrap_or(RECORDED_TIMES.completed_at),
+            created: self.created_at.unwrap_or(RECORDED_TIMES.created),
+            started: self.started_at.unwrap_or(RECORDED_TIMES.started),
+            completed: self.completed_at.unwrap_or(RECORDED_TIMES.completed),
         }
     }
 
     fn fields(&self) -> Vec<(&'static str, Value)> {
         let times = self.times();
         let (is_over, is_begun) = (self.action == "completed", ["completed", "in_progress"].contains(&&*self.action));
-        let started_at = if is_begun { times.started_at } else { times.created_at };
+        let started_at = if is_begun { times.started } else { times.created };
         let mut fields = vec![
             ("/action", json!(self.action)),
             ("/workflow_job/run_attempt", json!(self.attempt)),
             ("/workflow_job/status", json!(self.action)),
             ("/workflow_job/conclusion", json!(self.ended())),
-            ("/workflow_job/created_at", json!(time(times.created_at))),
+            ("/workflow_job/created_at", json!(time(times.created))),
             ("/workflow_job/started_at", json!(time(started_at))),
-            ("/workflow_job/completed_at", json!(is_over.then(|| time(times.completed_at)))),
+            ("/workflow_job/completed_at", json!(is_over.then(|| time(times.completed)))),
             ("/workflow_job/name", json!(self.name)),
             ("/workflow_job/labels", json!(self.labels)),
             ("/workflow_job/runner_group_name", json!(self.runner_group)),
@@ -336,11 +335,11 @@ impl JobBuilder {
     }
 
     fn steps_now(&self, is_over: bool) -> Vec<Step> {
-        let Times { started_at, completed_at, .. } = self.times();
+        let Times { started, completed, .. } = self.times();
         match &self.steps {
             Some(steps) => steps.clone(),
-            None if is_over => step::recorded([started_at, completed_at], self.ended()),
-            None => vec![Step::unfinished("Set up job", Some(started_at))],
+            None if is_over => step::recorded([started, completed], self.ended()),
+            None => vec![Step::unfinished("Set up job", Some(started))],
         }
     }
 }

@@ -31,7 +31,7 @@ impl Step {
 
     /// A step that never completed: it began at this second since 1970, or not at all.
     pub(crate) fn unfinished(name: &str, started_at: Option<i64>) -> Self {
-        let status = if started_at.is_some() { "in_progress" } else { "pending" };
+        let status = if started_at.is_some() { "in_progress" } else { "queued" };
         Self { name: name.to_owned(), status: status.to_owned(), conclusion: None, started_at, completed_at: None }
     }
 
@@ -63,10 +63,10 @@ pub(super) fn shown(steps: &[Step]) -> Value {
 pub(super) fn recorded([from, to]: [i64; 2], ended: Option<&str>) -> Vec<Step> {
     let recording: Value = serde_json::from_str(&PAYLOAD).expect("the payload is JSON");
     let steps = recording.pointer("/workflow_job/steps").and_then(Value::as_array).expect("the fixture has steps");
-    let whole_s = RECORDED_TIMES.completed_at - RECORDED_TIMES.started_at;
+    let whole_s = RECORDED_TIMES.completed - RECORDED_TIMES.started;
     let at = |time: &Value| {
         let recorded: Timestamp = time.as_str().and_then(|time| time.parse().ok()).expect("a time");
-        from + (recorded.as_second() - RECORDED_TIMES.started_at) * (to - from) / whole_s
+        from + (recorded.as_second() - RECORDED_TIMES.started) * (to - from) / whole_s
     };
     let conclusion = |name: &str| match ended {
         Some("failure") if name == "Test" => "failure",
