@@ -1,6 +1,6 @@
 //! A stand-in for GitHub that keeps GitHub's rules: its REST API, below `/api/v3` as on an Enterprise Server, with hooks,
-//! their deliveries, runs, jobs, tokens and limits; and its deliveries, which it really makes, once each. It goes wrong in the ways
-//! GitHub and the network do, when it is ordered to.
+//! their deliveries, runs, jobs, tokens and limits; and its deliveries, which it really makes, once each. It goes wrong in
+//! the ways GitHub and the network do, when it is ordered to.
 //!
 //! Invariant: it serves and delivers on loopback only, and everything it did can be read afterwards.
 
