@@ -1,13 +1,19 @@
-//! GitHub's side of a delivery: payloads of `workflow_run` and their signatures.
+//! GitHub's side of a delivery: payloads of `workflow_run` and `workflow_job`, and their signatures.
 //!
 //! Invariant: a payload is a recorded one of `fixtures/` in which only what was set differs, so it has every field
 //! that GitHub sends.
+
+mod attempt;
+mod job;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use std::sync::LazyLock;
+
+pub(crate) use attempt::{AttemptBuilder, CopiedId};
+pub(crate) use job::{JobBuilder, Step, workflow_job};
 
 const RECORDED: &str = include_str!("../../fixtures/01-success.json");
 
@@ -27,10 +33,30 @@ const DAY_S: i64 = 86_400;
 const MESSAGE_LINE: &str =
     "\n* Read frames in batches of 64, as \"telemetry/frames\" has it; see #4127 (Größe, Länge).";
 
-static PAYLOAD: LazyLock<String> = LazyLock::new(|| {
-    let delivery: Value = serde_json::from_str(RECORDED).expect("the fixture is JSON");
+static PAYLOAD: LazyLock<String> = LazyLock::new(|| payload_of(RECORDED));
+
+/// One event of GitHub's, as it is delivered.
+pub(crate) trait Event {
+    /// `X-GitHub-Event`.
+    const NAME: &'static str;
+
+    /// The JSON text, as the body of a delivery.
+    fn body(&self) -> String;
+}
+
+impl Event for RunBuilder {
+    const NAME: &'static str = "workflow_run";
+
+    fn body(&self) -> String {
+        Self::body(self)
+    }
+}
+
+/// The payload of a recorded delivery.
+fn payload_of(recorded: &str) -> String {
+    let delivery: Value = serde_json::from_str(recorded).expect("the fixture is JSON");
     delivery.pointer("/request/payload").expect("the fixture is a delivery").to_string()
-});
+}
 
 /// The value of `X-Hub-Signature-256` for a body: `sha256=` and 64 hexadecimal digits.
 pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
@@ -182,15 +208,8 @@ impl RunBuilder {
         payload.to_string()
     }
 
-    /// The recorded payload with another ID, owner and name wherever they stand, addresses included.
     fn renamed(&self) -> Value {
-        let full_name = format!("{}/{}", in_json(&self.owner), in_json(&self.repo));
-        let text = PAYLOAD
-            .replace(&format!("{RECORDED_OWNER}/{RECORDED_REPOSITORY}"), &full_name)
-            .replace(&format!("\"{RECORDED_OWNER}\""), &format!("\"{}\"", in_json(&self.owner)))
-            .replace(&format!("/{RECORDED_OWNER}"), &format!("/{}", in_json(&self.owner)))
-            .replace(&format!("\"name\":\"{RECORDED_REPOSITORY}\""), &format!("\"name\":\"{}\"", in_json(&self.repo)))
-            .replace(RECORDED_ID, &self.id.to_string());
+        let text = renamed(&PAYLOAD, self.id, &self.owner, &self.repo);
         serde_json::from_str(&text).expect("the payload is still JSON")
     }
 
@@ -228,6 +247,17 @@ impl RunBuilder {
         put(&mut head, "/owner/type", json!("User"));
         head
     }
+}
+
+/// A recorded payload with another run's ID, owner and name wherever they stand, addresses included.
+fn renamed(payload: &str, run_id: u64, owner: &str, repo: &str) -> String {
+    let (owner, repo) = (in_json(owner), in_json(repo));
+    payload
+        .replace(&format!("{RECORDED_OWNER}/{RECORDED_REPOSITORY}"), &format!("{owner}/{repo}"))
+        .replace(&format!("\"{RECORDED_OWNER}\""), &format!("\"{owner}\""))
+        .replace(&format!("/{RECORDED_OWNER}"), &format!("/{owner}"))
+        .replace(&format!("\"name\":\"{RECORDED_REPOSITORY}\""), &format!("\"name\":\"{repo}\""))
+        .replace(RECORDED_ID, &run_id.to_string())
 }
 
 /// A text as it stands between the quotes of a JSON string.

@@ -3,7 +3,7 @@
 mod client;
 
 use crate::{
-    github::RunBuilder,
+    github::Event,
     intake::{Intake, TEST_KEY},
 };
 use serde_json::Value;
@@ -300,14 +300,14 @@ impl Service {
         Client(self.address)
     }
 
-    /// Delivers a run as GitHub does.
-    pub(crate) fn deliver(&self, run: &RunBuilder) -> Answer {
-        self.client().deliver(run)
+    /// Delivers a run or a job as GitHub does.
+    pub(crate) fn deliver(&self, event: &impl Event) -> Answer {
+        self.client().deliver(event)
     }
 
-    /// Delivers a run to a service that may have ended.
-    pub(crate) fn try_deliver(&self, run: &RunBuilder) -> io::Result<Answer> {
-        self.client().try_deliver(run)
+    /// Delivers a run or a job to a service that may have ended.
+    pub(crate) fn try_deliver(&self, event: &impl Event) -> io::Result<Answer> {
+        self.client().try_deliver(event)
     }
 
     /// Posts a signed JSON body, with more headers.

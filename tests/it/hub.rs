@@ -1,6 +1,6 @@
 //! A stand-in for GitHub that keeps GitHub's rules: its REST API, below `/api/v3` as on an Enterprise Server, with hooks,
-//! their deliveries, runs, tokens and limits; and its deliveries, which it really makes, once each. It goes wrong in the ways
-//! GitHub and the network do, when it is ordered to.
+//! their deliveries, runs, jobs, tokens and limits; and its deliveries, which it really makes, once each. It goes wrong in
+//! the ways GitHub and the network do, when it is ordered to.
 //!
 //! Invariant: it serves and delivers on loopback only, and everything it did can be read afterwards.
 
@@ -8,6 +8,7 @@ mod access;
 mod actions;
 mod deliveries;
 mod faults;
+mod jobs;
 mod limits;
 mod post;
 mod record;
@@ -20,8 +21,11 @@ mod state;
 mod tests;
 mod webhooks;
 
-use self::{deliveries::Errand, faults::Ordered, serving::Shared};
-use crate::{github::RunBuilder, http::Server};
+use self::{deliveries::Errand, faults::Ordered, jobs::Job, serving::Shared};
+use crate::{
+    github::{AttemptBuilder, CopiedId, JobBuilder},
+    http::Server,
+};
 use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -30,6 +34,7 @@ use std::{
 };
 
 pub(crate) use access::{App, Denial, Rights};
+pub(crate) use actions::{Happened, Happens};
 pub(crate) use deliveries::Delivery;
 pub(crate) use faults::{Asked, Order};
 pub(crate) use state::{Place, State};
@@ -117,28 +122,49 @@ impl Hub {
         self.shared.lock().access.token_lifetime_s = seconds;
     }
 
-    /// Something of a run happens, mostly its end: the attempt is in the API, and delivered once by each hook that wants it.
-    /// The deliveries, once each is answered or given up.
-    pub(crate) fn complete(&self, run: &RunBuilder) -> Vec<Delivery> {
-        self.happen(run).iter().filter_map(|errand| self.shared.deliver(errand)).collect()
+    /// Something of a run or of one of its jobs happens, mostly its end; or the end of a run [with all its
+    /// jobs](crate::github::RunBuilder::with_jobs). It is in the API, and delivered once by each hook that wants it. The
+    /// deliveries, once each is answered or given up.
+    pub(crate) fn complete(&self, what: &impl Happens) -> Vec<Delivery> {
+        self.happen(what).iter().filter_map(|errand| self.shared.deliver(errand)).collect()
     }
 
     /// The same, but GitHub does not even try to deliver it.
-    pub(crate) fn complete_silently(&self, run: &RunBuilder) {
-        drop(self.happen(run));
+    pub(crate) fn complete_silently(&self, what: &impl Happens) {
+        drop(self.happen(what));
     }
 
     /// The same, but each delivery is logged as one that was answered by this status, or not at all if it is 0; none is made.
-    pub(crate) fn complete_unheard(&self, run: &RunBuilder, status_code: u16) -> Vec<Delivery> {
-        self.happen(run).iter().filter_map(|errand| self.shared.pretend(errand, status_code)).collect()
+    pub(crate) fn complete_unheard(&self, what: &impl Happens, status_code: u16) -> Vec<Delivery> {
+        self.happen(what).iter().filter_map(|errand| self.shared.pretend(errand, status_code)).collect()
     }
 
-    fn happen(&self, run: &RunBuilder) -> Vec<Errand> {
+    fn happen(&self, what: &impl Happens) -> Vec<Errand> {
         let mut state = self.shared.lock();
-        let happened = state.happen(run);
+        let happened = what.happen(&mut state);
         self.shared.changed.notify_all();
-        let places = [Place::Repository(happened.repository_id), Place::Organisation(happened.organisation_id)];
-        state.errands(&places, "workflow_run", &happened.payload)
+        let errands = happened.iter().flat_map(|Happened { repository_id, organisation_id, event, payload }| {
+            let places = [Place::Repository(*repository_id), Place::Organisation(*organisation_id)];
+            state.errands(&places, event, payload)
+        });
+        errands.collect()
+    }
+
+    /// The attempt after the latest of a run, by "re-run failed jobs" at this second: those that failed, were cancelled or timed
+    /// out run again for as long as before, all succeed, and `ends` may change that of each; all others are told of once more.
+    /// Nothing has happened in it yet: it can be completed, as a whole or job by job.
+    pub(crate) fn failed_jobs_again(
+        &self,
+        run: u64,
+        second: i64,
+        ends: impl Fn(JobBuilder) -> JobBuilder,
+    ) -> AttemptBuilder {
+        self.shared.lock().failed_jobs_again(run, second, ends)
+    }
+
+    /// Which ID a job has from now on that a re-run tells of without having run it.
+    pub(crate) fn set_copied_id(&self, id: CopiedId) {
+        self.shared.lock().copied_id = id;
     }
 
     /// Another event of a repository, with any payload. The deliveries.
@@ -162,12 +188,11 @@ impl Hub {
     pub(crate) fn set_jobs(&self, run: u64, attempt: u32, times: &[(i64, Option<i64>)]) {
         let mut state = self.shared.lock();
         let ids: Vec<u64> = times.iter().map(|_| state.next_id()).collect();
+        let base = state.base.clone();
         let attempt = state.attempt_mut(run, attempt);
-        let time = |second: i64| json!(shapes::time(second));
-        let job = |(id, (from, to)): (u64, &(i64, Option<i64>))| {
-            shapes::job(&attempt.object, id, &time(*from), &to.map_or(Value::Null, time))
-        };
+        let job = |(id, times): (u64, &(i64, Option<i64>))| Job::of_run(id, &attempt.payload, Some(*times), &base);
         attempt.jobs = ids.into_iter().zip(times).map(job).collect();
+        attempt.has_own_jobs = true;
     }
 
     /// Has this address answer at every URL that begins so, as a proxy would at `https://runhound.example.com`. At other URLs

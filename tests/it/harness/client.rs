@@ -1,7 +1,7 @@
 //! HTTP as a client sees it, byte by byte.
 
 use super::{PATIENCE, SECRET};
-use crate::github::{self, RunBuilder};
+use crate::github::{self, Event};
 use serde_json::Value;
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -13,14 +13,14 @@ use std::{
 pub(crate) struct Client(pub(crate) SocketAddr);
 
 impl Client {
-    /// Delivers a run as GitHub does.
-    pub(crate) fn deliver(self, run: &RunBuilder) -> Answer {
-        answered(self.try_deliver(run))
+    /// Delivers a run or a job as GitHub does.
+    pub(crate) fn deliver<E: Event>(self, event: &E) -> Answer {
+        answered(self.try_deliver(event))
     }
 
-    /// Delivers a run to a service that may have ended.
-    pub(crate) fn try_deliver(self, run: &RunBuilder) -> io::Result<Answer> {
-        self.try_post(&run.body(), &[("X-GitHub-Event", "workflow_run")])
+    /// Delivers a run or a job to a service that may have ended.
+    pub(crate) fn try_deliver<E: Event>(self, event: &E) -> io::Result<Answer> {
+        self.try_post(&event.body(), &[("X-GitHub-Event", E::NAME)])
     }
 
     pub(super) fn try_post(self, body: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {

@@ -3,11 +3,12 @@
 //! Invariant: each attempt keeps its own object; a run is shown as its latest attempt, and listed by when it was created.
 
 use super::{
+    jobs::Job,
     reply::{Query, Reply},
     shapes,
     state::{Repository, State},
 };
-use crate::github::RunBuilder;
+use crate::github::{Event, RunBuilder};
 use serde_json::{Value, json};
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -27,7 +28,12 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) object: Value,
-    pub(super) jobs: Vec<Value>,
+    pub(super) run: RunBuilder,
+    /// What was delivered of it, or would have been.
+    pub(super) payload: Value,
+    pub(super) jobs: Vec<Job>,
+    /// Whether its jobs are a test's.
+    pub(super) has_own_jobs: bool,
 }
 
 impl Run {
@@ -36,24 +42,31 @@ impl Run {
     }
 }
 
+/// Something that can happen in a repository.
+pub(crate) trait Happens {
+    /// From now on it is in the API. What is delivered of it, in this order.
+    fn happen(&self, state: &mut State) -> Vec<Happened>;
+}
+
 /// What is delivered of something that happened in a repository.
 #[derive(Debug)]
-pub(super) struct Happened {
+pub(crate) struct Happened {
     pub(super) repository_id: u64,
     pub(super) organisation_id: u64,
+    pub(super) event: &'static str,
     pub(super) payload: Value,
 }
 
-impl State {
-    /// From now on the attempt is in the API. It has one job, from its start to its end.
-    pub(super) fn happen(&mut self, run: &RunBuilder) -> Happened {
-        let body = run.body();
+impl Happens for RunBuilder {
+    /// Unless it was given others, the attempt has one job, from its start to its end.
+    fn happen(&self, state: &mut State) -> Vec<Happened> {
+        let body = self.body();
         let payload: Value = serde_json::from_str(&body).expect("the payload is JSON");
         let text = |pointer: &str| payload.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let index = self.repository_made(&text("/repository/owner/login"), &text("/repository/name"));
-        let (base, job_id) = (self.base.clone(), self.next_id());
-        let fresh_workflow_id = self.next_id();
-        let repository = &mut self.repositories[index];
+        let index = state.repository_made(&text("/repository/owner/login"), &text("/repository/name"));
+        let (base, job_id) = (state.base.clone(), state.next_id());
+        let fresh_workflow_id = state.next_id();
+        let repository = &mut state.repositories[index];
         let workflow_id = repository.workflow_id(&payload, fresh_workflow_id);
         let body = shapes::with_ids(&body, repository)
             .replace(&shapes::RECORDED_WORKFLOW_ID.to_string(), &workflow_id.to_string());
@@ -62,19 +75,24 @@ impl State {
         let id = payload["workflow_run"]["id"].as_u64().expect("a run has an ID");
         let number = payload["workflow_run"]["run_attempt"].as_u64().expect("a run has an attempt");
         let run = repository.run_made(id);
-        if let Some(first) = run.attempts.values().next() {
+        if let Some((_, first)) = run.attempts.iter().next().filter(|(first, _)| **first < number) {
             payload["workflow_run"]["created_at"] = first.object["created_at"].clone();
         }
         let object = shapes::at(&payload["workflow_run"], &base);
-        let jobs = vec![shapes::job(&object, job_id, &object["run_started_at"], &object["updated_at"])];
-        run.attempts.insert(number, Attempt { object, jobs });
-        Happened { repository_id: repository.id, organisation_id: repository.organisation_id, payload }
+        let own_jobs = run.attempts.remove(&number).filter(|known| known.has_own_jobs).map(|known| known.jobs);
+        let has_own_jobs = own_jobs.is_some();
+        let jobs = own_jobs.unwrap_or_else(|| vec![Job::of_run(job_id, &payload, None, &base)]);
+        let attempt = Attempt { object, run: self.clone(), payload: payload.clone(), jobs, has_own_jobs };
+        run.attempts.insert(number, attempt);
+        let (repository_id, organisation_id) = (repository.id, repository.organisation_id);
+        vec![Happened { repository_id, organisation_id, event: Self::NAME, payload }]
     }
+}
 
+impl State {
     /// The attempt of whichever repository.
     pub(super) fn attempt_mut(&mut self, id: u64, number: u32) -> &mut Attempt {
-        let mut runs = self.repositories.iter_mut().flat_map(|repository| &mut repository.runs);
-        let attempt = runs.find(|run| run.id == id).and_then(|run| run.attempts.get_mut(&u64::from(number)));
+        let attempt = self.repositories.iter_mut().find_map(|repository| repository.attempt_mut(id, u64::from(number)));
         attempt.unwrap_or_else(|| panic!("run {id} has no attempt {number}"))
     }
 }
@@ -103,6 +121,10 @@ impl Repository {
             self.runs.len() - 1
         });
         &mut self.runs[index]
+    }
+
+    pub(super) fn attempt_mut(&mut self, id: u64, number: u64) -> Option<&mut Attempt> {
+        self.runs.iter_mut().find(|run| run.id == id).and_then(|run| run.attempts.get_mut(&number))
     }
 
     /// What `GET /repos/…/actions/<segments>` answers.
@@ -166,8 +188,8 @@ impl Repository {
     }
 }
 
-fn jobs<'a>(jobs: impl Iterator<Item = &'a Value>, query: &Query, url: &str) -> Reply {
-    let jobs: Vec<Value> = jobs.cloned().collect();
+fn jobs<'a>(jobs: impl Iterator<Item = &'a Job>, query: &Query, url: &str) -> Reply {
+    let jobs: Vec<Value> = jobs.map(|job| job.object.clone()).collect();
     query.page(url, Some("jobs"), &jobs, jobs.len())
 }
 

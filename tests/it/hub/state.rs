@@ -11,6 +11,7 @@ use super::{
     shapes,
     webhooks::Hook,
 };
+use crate::github::CopiedId;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::{fmt, net::SocketAddr, time::Duration};
@@ -71,6 +72,7 @@ pub(crate) struct State {
     pub(super) deliveries: Vec<Delivery>,
     pub(super) access: Access,
     pub(super) budget: Budget,
+    pub(super) copied_id: CopiedId,
     pub(super) orders: Vec<Ordered>,
     pub(super) requests: Vec<Asked>,
     /// Deliveries that are being made.
@@ -107,6 +109,7 @@ impl State {
             deliveries: Vec::new(),
             access: Access::default(),
             budget: Budget::default(),
+            copied_id: CopiedId::default(),
             orders: Vec::new(),
             requests: Vec::new(),
             under_way: 0,

@@ -4,10 +4,12 @@ mod access;
 mod actions;
 mod deliveries;
 mod faults;
+mod jobs;
 mod webhooks;
 
 use super::*;
 use crate::{
+    github::RunBuilder,
     harness::Answer,
     http::{self, Request},
 };
