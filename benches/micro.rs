@@ -19,7 +19,7 @@ use globset::GlobSet;
 use runhound::{
     WorkflowCache,
     datadog::{ApiKey, Client, Endpoint, Intake, Verdict},
-    event::{self, CompletedRun, Event},
+    event::{self, Completed, Detail, Event},
     ledger::{Accepted, Files, Ledger, Mode, Opened, Options, Reruns},
     metrics::{self, DEFAULT_PREFIX, Run, Slot, TagSet, Tagging},
     signature::{Secret, Signature},
@@ -83,8 +83,8 @@ fn body(bytes: usize) -> Result<Vec<u8>> {
     Ok(payload.to_string().into_bytes())
 }
 
-fn completed(body: &[u8]) -> Result<Box<CompletedRun>> {
-    match event::parse(Some("workflow_run"), body)? {
+fn completed(body: &[u8]) -> Result<Box<Completed>> {
+    match event::parse(Some("workflow_run"), body, Detail::Runs)? {
         Event::Completed(run) => Ok(run),
         other => bail!("no completed run, but {other:?}"),
     }
@@ -102,6 +102,8 @@ fn events(criterion: &mut Criterion) -> Result<()> {
     let tagging = Tagging {
         prefix: DEFAULT_PREFIX.to_owned(),
         branches: GlobSet::empty(),
+        detail: Detail::Runs,
+        fold_matrix: true,
         extra: Vec::new(),
         constant: vec!["env:production".to_owned(), "team:platform".to_owned()],
     };

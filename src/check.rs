@@ -5,7 +5,6 @@ use crate::{
     config::{self, ConfigError, Settings},
     datadog::{Answer, ApiKey, Client, ClientError, Endpoint, Intake, Verdict},
     delivery::APART_MAX_S,
-    event::RunKey,
     explain::explain,
     ledger::{self, Entries, Files, LockError, Mode, OpenError, RealDisk, Repaired, Storage},
     limits::{Limits, raise_open_files},
@@ -186,7 +185,7 @@ fn report(repaired: &Repaired) -> Vec<String> {
         ("are named but cannot be read: redeliver them in GitHub", &doubts.lost),
     ] {
         if !keys.is_empty() {
-            let keys: Vec<String> = keys.iter().map(RunKey::to_string).collect();
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
             lines.push(format!("repair: runs that {what} ({}): {}", keys.len(), keys.join(" ")));
         }
     }

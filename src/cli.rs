@@ -4,10 +4,11 @@ mod healing;
 mod listener;
 
 use crate::{
+    event::Detail,
     ledger::Reruns,
     metrics::{DEFAULT_MAX_SERIES, DEFAULT_PREFIX, ExtraTag},
 };
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use std::{
     ffi::OsString,
     net::SocketAddr,
@@ -83,6 +84,9 @@ impl Cli {
         };
         if github.is_some_and(GithubArgs::is_half) {
             return usage("--github-app-id and --github-app-key need each other");
+        }
+        if self.command.tags().is_some_and(|tags| tags.steps && !tags.jobs) {
+            return usage("--steps needs --jobs: a step is counted with its job");
         }
         match &self.command {
             Command::Replay(replay) if replay.live && replay.to.is_some() => {
@@ -180,6 +184,21 @@ pub enum Command {
     Generate(Generate),
 }
 
+impl Command {
+    /// What metrics and their tags look like, where that matters.
+    const fn tags(&self) -> Option<&TagArgs> {
+        match self {
+            Self::Serve(Serve { common, .. })
+            | Self::Replay(Replay { common, .. })
+            | Self::Check(Check { common, .. })
+            | Self::Recover(Recover { common, .. })
+            | Self::Backfill(Backfill { common, .. }) => Some(&common.tags),
+            Self::Metrics(metrics) => Some(&metrics.tags),
+            Self::Register(_) | Self::Healthcheck(_) | Self::Generate(_) => None,
+        }
+    }
+}
+
 /// What `serve`, `replay` and `check` share.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
@@ -212,9 +231,33 @@ pub struct TagArgs {
     /// Branches to send by name beside the default one, as in a workflow's `branches:` filter; others are `other`
     #[arg(long, env = "RUNHOUND_BRANCHES", value_name = "GLOB", value_delimiter = ',')]
     pub branches: Vec<String>,
+    /// Take completed jobs too, where the webhook delivers `workflow_job`: how long they queued and ran. Each name is billed
+    #[arg(long, env = "RUNHOUND_JOBS", value_parser = truth)]
+    pub jobs: bool,
+    /// With --jobs: take their steps too. Each step of each job is billed
+    #[arg(long, env = "RUNHOUND_STEPS", value_parser = truth)]
+    pub steps: bool,
+    /// Count all jobs of a matrix as one: `test (ubuntu, 3.12)` as `test`
+    #[arg(
+        long, env = "RUNHOUND_FOLD_MATRIX", value_name = "BOOL", default_value = "true", value_parser = truth,
+        num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set,
+    )]
+    pub fold_matrix: bool,
     /// Tags to send beside the usual ones: each value of each is a custom metric on the bill
     #[arg(long, env = "RUNHOUND_EXTRA_TAGS", value_name = "TAG", value_delimiter = ',', value_enum)]
     pub extra_tags: Vec<ExtraTag>,
+}
+
+impl TagArgs {
+    /// Of what there are metrics.
+    #[must_use]
+    pub const fn detail(&self) -> Detail {
+        match (self.jobs, self.steps) {
+            (true, true) => Detail::Steps,
+            (true, false) => Detail::Jobs,
+            (false, _) => Detail::Runs,
+        }
+    }
 }
 
 /// Arguments of `serve`.

@@ -10,7 +10,7 @@ use crate::{
     datadog::{ApiKey, Endpoint},
     ledger::{Mode, Reruns},
     limits::Limits,
-    metrics::{BACKFILL_TAG, METRIC_NAME_MAX_CHARS, RUN_TAG_KEYS, Tagging, tag, tag_form},
+    metrics::{BACKFILL_TAG, METRIC_NAME_MAX_CHARS, TAG_KEYS, Tagging, tag, tag_form},
     secrets::Secrets,
     signature::Secret,
     tls::Tls,
@@ -331,7 +331,7 @@ pub fn tagging(arguments: &TagArgs, environment: Environment<'_>) -> Result<Tagg
     let tags = variable(environment, "DD_TAGS")?.unwrap_or_default();
     for tag in tags.split([' ', ',', '\t', '\n']).filter_map(tag_form) {
         let key = tag.split(':').next().unwrap_or_default();
-        if key == BACKFILL_TAG || RUN_TAG_KEYS.contains(&key) {
+        if key == BACKFILL_TAG || TAG_KEYS.contains(&key) {
             return Err(ConfigError::ReservedTag(key.to_owned()));
         }
         constant.push(tag);
@@ -339,6 +339,8 @@ pub fn tagging(arguments: &TagArgs, environment: Environment<'_>) -> Result<Tagg
     Ok(Tagging {
         prefix: prefix(&arguments.metric_prefix)?,
         branches: globs(&arguments.branches)?,
+        detail: arguments.detail(),
+        fold_matrix: arguments.fold_matrix,
         extra: arguments.extra_tags.clone(),
         constant,
     })

@@ -8,10 +8,11 @@ mod backoff;
 mod batch;
 mod now;
 mod push;
+mod rejected;
 
 use crate::{
     datadog::{Answer, Client, Intake, PAYLOAD_MAX_BYTES, Verdict},
-    event::RunKey,
+    event::Key,
     ledger::{self, Batch, Choice, Ledger, Mode, Sealed, Unavailable},
     metrics::{MetricPayload, Slot},
     vitals::{Answered, Totals},
@@ -54,10 +55,10 @@ pub enum Step {
 #[derive(Debug)]
 enum Chore {
     LogPayload { line: String },
-    Mark { keys: Vec<RunKey>, payload: MetricPayload },
-    Unseal { keys: Vec<RunKey>, in_doubt: bool },
+    Mark { keys: Vec<Key>, payload: MetricPayload },
+    Unseal { keys: Vec<Key>, in_doubt: bool },
     SetAside { slot: Slot, refused: Refused },
-    Reject { keys: Vec<RunKey> },
+    Reject { keys: Vec<Key> },
 }
 
 /// Takes runs from the ledger to Datadog.
@@ -250,7 +251,7 @@ impl<I: Intake> Delivery<I> {
             Chore::SetAside { slot, refused } => {
                 let time = self.now.at((self.clock)()).unwrap_or_default();
                 let lines: Vec<String> = slot.runs.iter().map(|run| refused.line(run, time)).collect();
-                let keys: Vec<RunKey> = slot.keys().collect();
+                let keys: Vec<Key> = slot.keys().collect();
                 if let Err(error) = self.ledger.set_aside(lines.join("\n")).await {
                     // Others need not wait for this file: the slot is refused, and rejected, another time.
                     log::error!("{error}: not rejected before that can be recorded, stands aside: {}", list(&keys));
@@ -393,6 +394,6 @@ impl std::fmt::Display for Shown<'_> {
     }
 }
 
-fn list(keys: &[RunKey]) -> String {
+fn list(keys: &[Key]) -> String {
     keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -1,82 +1,63 @@
-//! From the bytes of a delivery to the completed run they tell of, if they tell of one.
+//! From the bytes of a delivery to the completed run or job they tell of, if they tell of one.
 //!
 //! Invariant: no I/O, no clock, and no judgement on tags: what GitHub wrote comes out as GitHub wrote it.
-//! Only `workflow_run.id` and the repository's name are required; any other field may be missing, null or odd.
+//! Only the ID and the repository's name are required; any other field may be missing, null or odd.
 
+mod completed;
+mod job;
 mod key;
 mod loose;
 mod recorded;
 
 use jiff::Timestamp;
+use job::WorkflowJob;
 use loose::{Leaf, Object};
 use serde::Deserialize;
 use serde_json::error::Category;
-use std::{fmt, num::NonZeroU32};
+use std::num::NonZeroU32;
 
-pub use key::{Attempt, NotAKey, RunId, RunKey};
-pub use recorded::{Recorded, delivery_of, misunderstood};
+pub use completed::{Completed, Job, Lasted, RUN_MAX_MS, RepoName, Step};
+pub use job::STEPS_MAX;
+pub use key::{Attempt, JobId, Key, NotAKey, RunId, RunKey};
+pub use recorded::{Recorded, misunderstood};
 
-/// A repository's name and, where the payload has it, its owner's login.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepoName {
-    /// The owner's login.
-    pub owner: Option<String>,
-    /// The name without the owner; never empty.
-    pub name: String,
+/// Of what the deliveries are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Detail {
+    /// Runs.
+    #[default]
+    Runs,
+    /// Runs and their jobs.
+    Jobs,
+    /// Runs, their jobs, and the jobs' steps.
+    Steps,
 }
 
-/// One completed attempt of a workflow run, as GitHub told of it. An empty text counts as none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompletedRun {
-    /// The run's ID and attempt. A payload without a usable `run_attempt` is of attempt 1.
-    pub key: RunKey,
-    /// The repository that the workflow ran in.
-    pub repository: RepoName,
-    /// `workflow.name`, else the file name in the workflow's path. Never the run's own name, which differs on every run.
-    pub workflow: Option<String>,
-    /// The workflow file's path, without `@ref`.
-    pub workflow_path: Option<String>,
-    /// What triggered the run: `push`, `pull_request` and so on.
-    pub event: Option<String>,
-    /// `head_branch` as it stands.
-    pub branch: Option<String>,
-    /// Whether `branch` is the default branch of this very repository: never true for a fork.
-    pub on_default_branch: bool,
-    /// GitHub's word for how it ended, of no closed list; `None` where it said null.
-    pub conclusion: Option<String>,
-    /// `User`, `Bot` or `Organization`.
-    pub sender_type: Option<String>,
-    /// Login of the sender of the event.
-    pub sender: Option<String>,
-    /// Login of the run's first actor.
-    pub actor: Option<String>,
-    /// Login of who triggered this attempt.
-    pub triggering_actor: Option<String>,
-    /// `run_started_at`, which a re-run resets (`created_at` is not).
-    pub started_at: Option<Timestamp>,
-    /// `updated_at`, which at completion is the end.
-    pub ended_at: Option<Timestamp>,
-    /// `html_url`, the run's page on GitHub, if it is an `https` or `http` URL.
-    pub url: Option<String>,
-}
-
-impl CompletedRun {
-    /// How long the run took; never below 0. `None` where no start or no end is known.
+impl Detail {
+    /// The events that tell of it.
     #[must_use]
-    pub fn duration_ms(&self) -> Option<u64> {
-        let (end, start) = self.ended_at.zip(self.started_at)?;
-        Some(u64::try_from(end.as_millisecond() - start.as_millisecond()).unwrap_or(0))
+    pub const fn events(self) -> &'static [&'static str] {
+        match self {
+            Self::Runs => &["workflow_run"],
+            Self::Jobs | Self::Steps => &["workflow_run", "workflow_job"],
+        }
+    }
+
+    /// Whether anything is counted of this event.
+    #[must_use]
+    pub fn takes(self, event: &str) -> bool {
+        self.events().contains(&event)
     }
 }
 
 /// What a well-formed delivery turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A run has completed.
-    Completed(Box<CompletedRun>),
+    /// A run or a job has completed.
+    Completed(Box<Completed>),
     /// A valid delivery that needs nothing done.
     NotOurs(NotOurs),
-    /// JSON, but without a usable run where one should be.
+    /// JSON, but without a usable run or job where one should be.
     Unusable(&'static str),
 }
 
@@ -86,15 +67,18 @@ pub enum NotOurs {
     /// GitHub's greeting to a new hook.
     #[error("ping")]
     Ping,
-    /// Another event than `workflow_run`.
+    /// An event of which nothing is counted.
     #[error("event {0}")]
     Event(String),
-    /// `workflow_run`, but not `completed`.
+    /// One of which something is, but not `completed`.
     #[error("action {0}")]
     Action(String),
     /// The approval gate of a fork's pull request: the same ID and attempt runs later.
     #[error("conclusion action_required")]
     ActionRequired,
+    /// A job that did not run in this attempt, told of once more because others did.
+    #[error("job did not run again")]
+    NotRunAgain,
 }
 
 /// The bytes are not a JSON text.
@@ -111,6 +95,8 @@ struct Payload<'a> {
     zen: Leaf<'a>,
     #[serde(borrow)]
     workflow_run: Object<WorkflowRun<'a>>,
+    #[serde(borrow)]
+    workflow_job: Object<WorkflowJob<'a>>,
     #[serde(borrow)]
     workflow: Object<Workflow<'a>>,
     #[serde(borrow)]
@@ -181,12 +167,13 @@ struct Account<'a> {
     kind: Leaf<'a>,
 }
 
-/// Reads the JSON `body` of a delivery whose `X-GitHub-Event` was `event`. Without that header the
-/// event is told from the body: one that holds `workflow_run` is that event, one with `zen` is a ping.
+/// Reads the JSON `body` of a delivery whose `X-GitHub-Event` was `event`, where things are counted in this `detail`. Without
+/// that header the event is told from the body: one that holds `workflow_run` or `workflow_job` is that event, one with `zen`
+/// is a ping.
 ///
 /// # Errors
 /// The body is not a JSON text in UTF-8.
-pub fn parse(event: Option<&str>, body: &[u8]) -> Result<Event, NotJson> {
+pub fn parse(event: Option<&str>, body: &[u8], detail: Detail) -> Result<Event, NotJson> {
     // Looked at once and as a whole, UTF-8 costs little; text by text it is a fifth of all the reading.
     let read = str::from_utf8(body).map_or_else(|_| serde_json::from_slice(body), serde_json::from_str);
     let payload: Object<Payload<'_>> = match read {
@@ -199,9 +186,9 @@ pub fn parse(event: Option<&str>, body: &[u8]) -> Result<Event, NotJson> {
         Err(error) => return Err(error.into()),
     };
     Ok(match payload.0 {
-        Some(payload) => payload.event(event),
+        Some(payload) => payload.event(event, detail),
         None => match event {
-            Some(other) if other != "workflow_run" => not_ours(other),
+            Some(other) if !detail.takes(other) => not_ours(other),
             _ => Event::Unusable("not an object in which each field stands once"),
         },
     })
@@ -227,42 +214,45 @@ fn not_ours(event: &str) -> Event {
 }
 
 impl Payload<'_> {
-    fn event(&self, header: Option<&str>) -> Event {
-        match header {
-            Some("workflow_run") => {}
-            Some(other) => return not_ours(other),
-            None if self.workflow_run.0.is_some() => {}
-            None if self.zen.text().is_some() => return Event::NotOurs(NotOurs::Ping),
-            None => return Event::NotOurs(NotOurs::Event("unknown".to_owned())),
-        }
-        let Some(action) = self.action.text() else {
-            return Event::Unusable("no action");
+    fn event(&self, header: Option<&str>, detail: Detail) -> Event {
+        let event = match header {
+            Some(header) => header,
+            None if self.workflow_run.0.is_some() => "workflow_run",
+            None if self.workflow_job.0.is_some() => "workflow_job",
+            None if self.zen.text().is_some() => "ping",
+            None => "unknown",
         };
-        if action != "completed" {
-            return Event::NotOurs(NotOurs::Action(shown(action)));
+        if !detail.takes(event) {
+            return not_ours(event);
         }
-        let Some(run) = &self.workflow_run.0 else {
-            return Event::Unusable("no workflow_run");
-        };
+        match self.action.text() {
+            None => Event::Unusable("no action"),
+            Some("completed") if event == "workflow_job" => match &self.workflow_job.0 {
+                None => Event::Unusable("no workflow_job"),
+                Some(job) => job.event(self),
+            },
+            Some("completed") => match &self.workflow_run.0 {
+                None => Event::Unusable("no workflow_run"),
+                Some(run) => self.run(run),
+            },
+            Some(action) => Event::NotOurs(NotOurs::Action(shown(action))),
+        }
+    }
+
+    fn run(&self, run: &WorkflowRun<'_>) -> Event {
         if run.conclusion.text() == Some("action_required") {
             return Event::NotOurs(NotOurs::ActionRequired);
         }
         let Some(id) = run.id.int() else {
             return Event::Unusable("workflow_run.id is not a whole number of 64 bits");
         };
-        let Some(repository) = self.repository.0.as_ref().and_then(Repository::named) else {
+        let Some(repository) = self.repository_name() else {
             return Event::Unusable("no repository.name");
         };
         Event::Completed(Box::new(self.completed(RunId(id), repository, run)))
     }
 
-    fn completed(&self, id: RunId, repository: RepoName, run: &WorkflowRun<'_>) -> CompletedRun {
-        let attempt = run
-            .run_attempt
-            .int()
-            .and_then(|attempt| u32::try_from(attempt).ok())
-            .and_then(NonZeroU32::new)
-            .map_or(Attempt::FIRST, Attempt);
+    fn completed(&self, id: RunId, repository: RepoName, run: &WorkflowRun<'_>) -> Completed {
         let workflow = self.workflow.0.as_ref();
         let path = workflow
             .and_then(|workflow| workflow.path.text())
@@ -270,44 +260,51 @@ impl Payload<'_> {
             .and_then(|path| path.split('@').next())
             .filter(|path| !path.is_empty());
         let file_name = path.and_then(|path| path.rsplit('/').next());
-        let sender = self.sender.0.as_ref();
-        CompletedRun {
-            key: RunKey { id, attempt },
+        Completed {
+            key: RunKey { id, attempt: attempt(&run.run_attempt) }.into(),
             repository,
             workflow: workflow.and_then(|workflow| workflow.name.text()).or(file_name).map(str::to_owned),
             workflow_path: path.map(str::to_owned),
             event: run.event.owned(),
             branch: run.head_branch.owned(),
-            on_default_branch: self.on_default_branch(run),
+            on_default_branch: self.is_of_this_repository(run) && self.is_default_branch(&run.head_branch),
             conclusion: run.conclusion.owned(),
-            sender_type: sender.and_then(|sender| sender.kind.owned()),
-            sender: sender.and_then(|sender| sender.login.owned()),
+            sender_type: self.sender_type(),
+            sender: self.sender_login(),
             actor: login(&run.actor),
             triggering_actor: login(&run.triggering_actor),
             started_at: time(&run.run_started_at),
             ended_at: time(&run.updated_at),
-            url: run.html_url.owned().filter(|url| url.starts_with("https://") || url.starts_with("http://")),
+            url: url(&run.html_url),
+            job: None,
         }
     }
 
+    fn repository_name(&self) -> Option<RepoName> {
+        self.repository.0.as_ref().and_then(Repository::named)
+    }
+
+    fn sender_type(&self) -> Option<String> {
+        self.sender.0.as_ref().and_then(|sender| sender.kind.owned())
+    }
+
+    fn sender_login(&self) -> Option<String> {
+        login(&self.sender)
+    }
+
+    fn is_default_branch(&self, branch: &Leaf<'_>) -> bool {
+        let default = self.repository.0.as_ref().and_then(|repository| repository.default_branch.text());
+        default.is_some() && default == branch.text()
+    }
+
     /// A fork's `main` is not our `main`, and the head repository is null once a fork is deleted.
-    fn on_default_branch(&self, run: &WorkflowRun<'_>) -> bool {
+    fn is_of_this_repository(&self, run: &WorkflowRun<'_>) -> bool {
         let (Some(base), Some(head)) = (&self.repository.0, &run.head_repository.0) else {
             return false;
         };
-        let same = match (base.id.int(), head.id.int()) {
+        match (base.id.int(), head.id.int()) {
             (Some(base), Some(head)) => base == head,
             _ => base.full_name.text().is_some() && base.full_name.text() == head.full_name.text(),
-        };
-        same && base.default_branch.text().is_some() && base.default_branch.text() == run.head_branch.text()
-    }
-}
-
-impl fmt::Display for RepoName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.owner {
-            Some(owner) => write!(f, "{owner}/{}", self.name),
-            None => f.write_str(&self.name),
         }
     }
 }
@@ -328,6 +325,16 @@ impl Repository<'_> {
 
 fn login(account: &Object<Account<'_>>) -> Option<String> {
     account.0.as_ref().and_then(|account| account.login.owned())
+}
+
+/// Without a usable number it is the first.
+fn attempt(leaf: &Leaf<'_>) -> Attempt {
+    let attempt = leaf.int().and_then(|attempt| u32::try_from(attempt).ok()).and_then(NonZeroU32::new);
+    attempt.map_or(Attempt::FIRST, Attempt)
+}
+
+fn url(leaf: &Leaf<'_>) -> Option<String> {
+    leaf.owned().filter(|url| url.starts_with("https://") || url.starts_with("http://"))
 }
 
 /// RFC 3339 with any offset; a time without an offset, or no time at all, is none.

@@ -10,6 +10,7 @@ mod auth;
 mod client;
 mod error;
 mod hooks;
+mod jobs;
 mod runs;
 mod verdict;
 
@@ -20,6 +21,7 @@ pub use auth::{App, Auth, Token};
 pub use client::{Github, Limits, Notice};
 pub use error::GithubError;
 pub use hooks::{Delivered, Hook, HookConfig};
+pub use jobs::ListedJob;
 pub use runs::{ListedRun, SEARCH_MAX, Workflows};
 
 /// A repository, or an organization as a whole: what has webhooks, and where an App is installed.

@@ -6,7 +6,7 @@
 mod sweep;
 
 use crate::{
-    event::Recorded,
+    event::{Detail, Recorded},
     github::{Delivered, Github, GithubError, Hook, Place},
     inlet::InletError,
 };
@@ -24,7 +24,7 @@ pub enum HolesError {
     #[error(transparent)]
     Receiver(#[from] InletError),
     /// There is no webhook that brings runs.
-    #[error("{place} has no webhook for workflow_run{}", hook.map(|id| format!(" with the ID {id}")).unwrap_or_default())]
+    #[error("{place} has no webhook for runs{}", hook.map(|id| format!(" with the ID {id}")).unwrap_or_default())]
     NoHook {
         /// Where it was looked for.
         place: Place,
@@ -67,13 +67,22 @@ impl Hole {
     }
 }
 
-/// The webhooks of a place that bring runs.
-pub(crate) async fn hooks(github: &Github, place: &Place, wanted: Option<u64>) -> Result<Vec<Hook>, HolesError> {
+/// The webhooks of a place that bring what is counted.
+pub(crate) async fn hooks(
+    github: &Github,
+    place: &Place,
+    wanted: Option<u64>,
+    detail: Detail,
+) -> Result<Vec<Hook>, HolesError> {
     let hooks = github.hooks(place).await?.into_iter();
-    let is_wanted = |hook: &Hook| wanted.map_or(hook.is_for_runs(), |id| hook.id == id);
+    let brings = |hook: &Hook| detail.events().iter().any(|event| hook.is_for(event));
+    let is_wanted = |hook: &Hook| wanted.map_or(brings(hook), |id| hook.id == id);
     let hooks: Vec<Hook> = hooks.filter(is_wanted).collect();
     if hooks.is_empty() {
         return Err(HolesError::NoHook { place: place.clone(), hook: wanted });
+    }
+    if let Some(event) = detail.events().iter().find(|event| !hooks.iter().any(|hook| hook.is_for(event))) {
+        log::warn!("{place}: no webhook delivers {event}: `runhound register --jobs` adds it");
     }
     Ok(hooks)
 }
@@ -85,7 +94,7 @@ pub(crate) async fn holes(
     place: &Place,
     hook: u64,
     since: i64,
-    all: bool,
+    (detail, all): (Detail, bool),
     looked_at: impl Fn(),
 ) -> Result<Vec<Hole>, HolesError> {
     let mut last: Vec<Delivered> = Vec::new();
@@ -95,7 +104,7 @@ pub(crate) async fn holes(
             return;
         }
         looked_at();
-        if tried.event != "workflow_run" || tried.action.as_deref().is_some_and(|action| action != "completed") {
+        if !detail.takes(&tried.event) || tried.action.as_deref().is_some_and(|action| action != "completed") {
             return;
         }
         if tried.is_ok() {

@@ -5,7 +5,7 @@
 
 use crate::{
     config::{self, ConfigError},
-    event::{Recorded, RunKey},
+    event::{Key, Recorded},
     ledger::{Accepted, Files, Known, Ledger, Reruns, Unavailable},
     outgoing::{ClientError, Timeouts, http_client, plain_url},
     receiver::{Receiver, Reception, Refusal},
@@ -194,7 +194,7 @@ impl Look {
     ///
     /// # Errors
     /// The ledger has ended.
-    pub(crate) async fn unknown(&self, keys: Vec<RunKey>) -> Result<Vec<RunKey>, InletError> {
+    pub(crate) async fn unknown(&self, keys: Vec<Key>) -> Result<Vec<Key>, InletError> {
         match self {
             Self::Ledger(ledger) => Ok(ledger.unknown(keys).await?),
             Self::Files(known, reruns) => Ok(known.unknown(keys, *reruns)),

@@ -24,7 +24,7 @@ mod state;
 mod weight;
 
 use crate::{
-    event::RunKey,
+    event::Key,
     metrics::{DEFAULT_MAX_SERIES, Run, SeriesCount, Slot},
     vitals::Vitals,
 };
@@ -228,7 +228,7 @@ impl Ledger {
     ///
     /// # Errors
     /// They are still in the batch.
-    pub async fn unseal(&self, keys: Vec<RunKey>, in_doubt: bool) -> Result<(), Unavailable> {
+    pub async fn unseal(&self, keys: Vec<Key>, in_doubt: bool) -> Result<(), Unavailable> {
         self.ask(|reply| Command::Unseal { keys, in_doubt, reply }).await
     }
 
@@ -236,7 +236,7 @@ impl Ledger {
     ///
     /// # Errors
     /// They are still pending.
-    pub async fn reject(&self, keys: Vec<RunKey>) -> Result<(), Unavailable> {
+    pub async fn reject(&self, keys: Vec<Key>) -> Result<(), Unavailable> {
         self.ask(|reply| Command::Reject { keys, reply }).await
     }
 
@@ -252,7 +252,7 @@ impl Ledger {
     ///
     /// # Errors
     /// They are still pending; call again.
-    pub async fn mark(&self, keys: Vec<RunKey>) -> Result<(), Unavailable> {
+    pub async fn mark(&self, keys: Vec<Key>) -> Result<(), Unavailable> {
         self.ask(|reply| Command::Mark { keys, reply }).await
     }
 
@@ -268,7 +268,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The owning thread is gone.
-    pub async fn unknown(&self, keys: Vec<RunKey>) -> Result<Vec<RunKey>, Unavailable> {
+    pub async fn unknown(&self, keys: Vec<Key>) -> Result<Vec<Key>, Unavailable> {
         self.ask(|reply| Command::Unknown { keys, reply }).await
     }
 
@@ -323,12 +323,12 @@ impl Ledger {
 }
 
 /// The keys of some slots, as one list.
-pub(crate) fn keys_of(slots: &[Slot]) -> Vec<RunKey> {
+pub(crate) fn keys_of(slots: &[Slot]) -> Vec<Key> {
     slots.iter().flat_map(Slot::keys).collect()
 }
 
 /// All keys of some slots, to choose by.
-pub(crate) fn key_set<'a>(keys: impl IntoIterator<Item = &'a RunKey>) -> HashSet<RunKey> {
+pub(crate) fn key_set<'a>(keys: impl IntoIterator<Item = &'a Key>) -> HashSet<Key> {
     keys.into_iter().copied().collect()
 }
 

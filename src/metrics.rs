@@ -4,16 +4,20 @@
 //! a batch that is sent again overwrites itself and nothing else.
 
 mod catalogue;
+mod jobs;
+mod metric;
 mod series;
 mod tags;
 
-use crate::event::RunKey;
+use crate::event::Key;
+use metric::Metric;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{borrow::Cow, iter, sync::Arc};
 
 pub use catalogue::Catalogue;
+pub use metric::{MetricKind, Subject, Totals};
 pub use series::{Bounded, Capped, DEFAULT_MAX_SERIES, REMEMBERED_S, SeriesCount, SeriesError, SeriesGuard};
-pub use tags::{BACKFILL_TAG, ExtraTag, RUN_TAG_KEYS, TAG_MAX_CHARS, Tagging, tag, tag_form};
+pub use tags::{BACKFILL_TAG, ExtraTag, TAG_KEYS, TAG_MAX_CHARS, Tagging, tag, tag_form};
 
 /// What stands before every metric's name unless configured otherwise.
 pub const DEFAULT_PREFIX: &str = "github.actions";
@@ -21,36 +25,108 @@ pub const DEFAULT_PREFIX: &str = "github.actions";
 /// Datadog's longest metric name. Source: Datadog, "Custom metrics", naming.
 pub const METRIC_NAME_MAX_CHARS: usize = 200;
 
-/// One combination of tags, with the prefix of its metrics. The tags are in Datadog's form, sorted, none twice.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// One combination of tags, with the prefix of its metrics and what they are of. The tags are in Datadog's form, sorted, none
+/// twice.
+///
+/// A job that is counted with its steps has one tag set with all of them in it: whatever it makes goes out together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TagSet {
     /// What stands before every metric's name.
     pub prefix: String,
+    /// What its metrics are of.
+    #[serde(default, skip_serializing_if = "Subject::is_run")]
+    pub subject: Subject,
     /// Whole tags, `key:value`.
     pub tags: Vec<String>,
+    /// Of each step of a job the tags in which it differs from the job; sorted, and as often as there is such a step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Vec<String>>,
 }
 
 impl TagSet {
+    /// The tag set of runs with these tags.
+    #[must_use]
+    pub const fn of_runs(prefix: String, tags: Vec<String>) -> Self {
+        Self { prefix, subject: Subject::Run, tags, steps: Vec::new() }
+    }
+
     /// Whether its runs are counted at their own time, however long ago. No delivery has such a tag set, so nothing else is
     /// counted in those seconds.
     #[must_use]
     pub fn is_historical(&self) -> bool {
         self.tags.iter().any(|tag| tag.strip_prefix(BACKFILL_TAG).is_some_and(|value| value.starts_with(':')))
     }
+
+    /// The tag sets that series are made of: without steps itself, else the job's alone and that of each kind of step.
+    pub fn elements(&self) -> impl Iterator<Item = Cow<'_, Self>> {
+        let own = if self.steps.is_empty() {
+            Cow::Borrowed(self)
+        } else {
+            let Self { prefix, subject, tags, .. } = self;
+            Cow::Owned(Self { prefix: prefix.clone(), subject: *subject, tags: tags.clone(), steps: Vec::new() })
+        };
+        let steps = self.steps.chunk_by(|a, b| a == b).filter_map(<[_]>::first);
+        iter::once(own).chain(steps.map(|step| Cow::Owned(self.step(step))))
+    }
+
+    /// The tag set of a step of this job: the job's tags but for its conclusion, and the step's own.
+    fn step(&self, own: &[String]) -> Self {
+        let mut tags: Vec<String> = self.tags.iter().filter(|tag| !is_conclusion(tag)).chain(own).cloned().collect();
+        tags.sort_unstable();
+        Self { prefix: self.prefix.clone(), subject: Subject::Step, tags, steps: Vec::new() }
+    }
+
+    /// What all tag sets have in common that may have series in common, if that is not the tag set itself: jobs that differ in
+    /// their conclusion may have had the same steps. Two of them are never counted on one second.
+    #[must_use]
+    pub fn family(&self) -> Option<Self> {
+        let in_common = || self.tags.iter().filter(|tag| !is_conclusion(tag)).cloned().collect();
+        let Self { prefix, subject, .. } = self;
+        (*subject == Subject::Job).then(|| Self {
+            prefix: prefix.clone(),
+            subject: *subject,
+            tags: in_common(),
+            steps: Vec::new(),
+        })
+    }
+
+    /// What the element of this number has metrics of.
+    const fn subject_of(&self, element: usize) -> Subject {
+        if element == 0 { self.subject } else { Subject::Step }
+    }
 }
 
-/// One completed attempt as it is counted: all of it decided when it is accepted.
+fn is_conclusion(tag: &str) -> bool {
+    tag.starts_with("conclusion:")
+}
+
+/// One completed attempt, or one completed job, as it is counted: all of it decided when it is accepted. What is said of runs
+/// holds for both, unless jobs are named.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Under which it is counted once.
-    pub key: RunKey,
+    pub key: Key,
     /// When it ended, in seconds since 1970.
     pub end: i64,
     /// How long it took, in milliseconds; `None` where no start or no end is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// How long a job waited for its runner, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<u64>,
+    /// How long each of the steps in its tag set took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps_ms: Vec<Option<u64>>,
     /// Its tags.
     pub tag_set: Arc<TagSet>,
+}
+
+impl Run {
+    /// The same with another tag set, whose steps took so long.
+    pub(crate) fn tagged(&self, tag_set: Arc<TagSet>, steps_ms: Vec<Option<u64>>) -> Self {
+        let Self { key, end, duration_ms, queued_ms, .. } = *self;
+        Self { key, end, duration_ms, queued_ms, steps_ms, tag_set }
+    }
 }
 
 /// One tag set and one second, and the runs in it. There is at least one, and all have that tag set.
@@ -76,7 +152,7 @@ impl Slot {
     }
 
     /// The keys of its runs.
-    pub fn keys(&self) -> impl Iterator<Item = RunKey> {
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
         self.runs.iter().map(|run| run.key)
     }
 
@@ -87,104 +163,6 @@ impl Slot {
         }
         totals
     }
-}
-
-/// What the points of a slot are made of.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Totals {
-    runs: u64,
-    timed: u64,
-    duration_ms: u64,
-}
-
-impl Totals {
-    /// Counts one run more.
-    pub fn add(&mut self, run: &Run) {
-        self.runs += 1;
-        if let Some(duration_ms) = run.duration_ms {
-            self.timed += 1;
-            self.duration_ms = self.duration_ms.saturating_add(duration_ms);
-        }
-    }
-
-    /// A bound on the bytes that the points of a slot at `second` take in a payload.
-    #[must_use]
-    pub fn points_bytes(&self, second: i64) -> usize {
-        Metric::ALL
-            .iter()
-            .filter_map(|metric| metric.value(self))
-            .map(|value| json_bytes(&Point { timestamp: second, value }) + 1)
-            .sum()
-    }
-}
-
-/// The metrics of a run, in the order in which they are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Metric {
-    Total,
-    ConclusionTotal,
-    Duration,
-    DurationTotal,
-}
-
-impl Metric {
-    const ALL: [Self; 4] = [Self::Total, Self::ConclusionTotal, Self::Duration, Self::DurationTotal];
-
-    fn name(self, tag_set: &TagSet) -> String {
-        let room = METRIC_NAME_MAX_CHARS.saturating_sub(Self::ConclusionTotal.of(&tag_set.prefix, "").len());
-        let conclusion: String = conclusion(tag_set).chars().take(room).map(name_char).collect();
-        self.of(&tag_set.prefix, &conclusion)
-    }
-
-    fn of(self, prefix: &str, conclusion: &str) -> String {
-        match self {
-            Self::Total => format!("{prefix}.workflow_run.total"),
-            Self::ConclusionTotal => format!("{prefix}.workflow_run.conclusion.{conclusion}_total"),
-            Self::Duration => format!("{prefix}.workflow_run.duration_second"),
-            Self::DurationTotal => format!("{prefix}.workflow_run.duration_second_total"),
-        }
-    }
-
-    const fn kind(self) -> MetricKind {
-        match self {
-            Self::Duration => MetricKind::Gauge,
-            Self::Total | Self::ConclusionTotal | Self::DurationTotal => MetricKind::Count,
-        }
-    }
-
-    const fn unit(self) -> Option<&'static str> {
-        match self {
-            Self::Duration | Self::DurationTotal => Some("second"),
-            Self::Total | Self::ConclusionTotal => None,
-        }
-    }
-
-    /// How many series a tag set makes whose runs have durations, or have none.
-    fn series(is_timed: bool) -> usize {
-        let totals = Totals { runs: 1, timed: u64::from(is_timed), duration_ms: 0 };
-        Self::ALL.into_iter().filter(|metric| metric.value(&totals).is_some()).count()
-    }
-
-    /// The value for a slot; `None` where no run in it has a duration.
-    #[expect(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
-    fn value(self, totals: &Totals) -> Option<f64> {
-        let seconds = totals.duration_ms as f64 / 1000.0;
-        match self {
-            Self::Total | Self::ConclusionTotal => Some(totals.runs as f64),
-            Self::Duration => (totals.timed > 0).then(|| seconds / totals.timed as f64),
-            Self::DurationTotal => (totals.timed > 0).then_some(seconds),
-        }
-    }
-}
-
-/// The conclusion is one of the tags, so that equal tags always mean equal metric names.
-fn conclusion(tag_set: &TagSet) -> &str {
-    tag_set.tags.iter().find_map(|tag| tag.strip_prefix("conclusion:")).unwrap_or("unknown")
-}
-
-/// Metric names have ASCII letters, digits and `_`; the dot is kept for the levels that we set.
-fn name_char(char: char) -> char {
-    if char.is_ascii_alphanumeric() { char } else { '_' }
 }
 
 /// The body of `POST /api/v2/series`.
@@ -237,34 +215,6 @@ pub struct Point {
     pub value: f64,
 }
 
-/// Datadog's number for the type of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "u8", try_from = "u8")]
-pub enum MetricKind {
-    /// Values of different seconds add up.
-    Count = 1,
-    /// The value as it stood.
-    Gauge = 3,
-}
-
-impl From<MetricKind> for u8 {
-    fn from(kind: MetricKind) -> Self {
-        kind as Self
-    }
-}
-
-impl TryFrom<u8> for MetricKind {
-    type Error = String;
-
-    fn try_from(number: u8) -> Result<Self, String> {
-        match number {
-            1 => Ok(Self::Count),
-            3 => Ok(Self::Gauge),
-            other => Err(format!("metric type {other} is neither 1 (count) nor 3 (gauge)")),
-        }
-    }
-}
-
 /// The payload of `slots`. Slots of one tag set that follow each other share their series' entries.
 #[must_use]
 pub fn payload(slots: &[Slot]) -> MetricPayload {
@@ -274,12 +224,15 @@ pub fn payload(slots: &[Slot]) -> MetricPayload {
             continue;
         };
         let totals: Vec<(i64, Totals)> = group.iter().map(|slot| (slot.second, slot.totals())).collect();
-        series.extend(Metric::ALL.into_iter().map(|metric| {
-            let points = totals
-                .iter()
-                .filter_map(|(second, totals)| metric.value(totals).map(|value| Point { timestamp: *second, value }));
-            entry(metric, tag_set, points.collect())
-        }));
+        for (number, element) in tag_set.elements().enumerate() {
+            series.extend(element.subject.metrics().iter().map(|metric| {
+                let value = |totals: &Totals| metric.value(totals.of(number)?);
+                let points = totals
+                    .iter()
+                    .filter_map(|(second, totals)| value(totals).map(|value| Point { timestamp: *second, value }));
+                entry(*metric, &element, points.collect())
+            }));
+        }
     }
     series.retain(|entry| !entry.points.is_empty());
     MetricPayload { series }
@@ -298,7 +251,11 @@ fn entry(metric: Metric, tag_set: &TagSet, points: Vec<Point>) -> Series {
 /// The bytes that the entries of a tag set take in a payload, points not counted.
 #[must_use]
 pub fn entries_bytes(tag_set: &TagSet) -> usize {
-    Metric::ALL.into_iter().map(|metric| json_bytes(&entry(metric, tag_set, Vec::new())) + 1).sum()
+    let of_element = |element: Cow<'_, TagSet>| {
+        let entries = element.subject.metrics().iter().map(|metric| entry(*metric, &element, Vec::new()));
+        entries.map(|entry| json_bytes(&entry) + 1).sum::<usize>()
+    };
+    tag_set.elements().map(of_element).sum()
 }
 
 fn json_bytes<T: Serialize>(value: &T) -> usize {

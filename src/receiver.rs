@@ -9,9 +9,9 @@ mod server;
 use crate::{
     answers::{healthz, not_found, wrong_method},
     config::Repositories,
-    event::{self, CompletedRun, Event},
+    event::{self, Attempt, Completed, Detail, Event, STEPS_MAX},
     explain::{self, explain},
-    ledger::{Accepted, Ledger, Unavailable},
+    ledger::{Accepted, Ledger, Reruns, Unavailable},
     limits::Limits,
     metrics::{BACKFILL_TAG, Tagging},
     secrets::Secrets,
@@ -47,6 +47,7 @@ pub struct Receiver {
     secrets: Arc<Secrets>,
     repositories: Option<Repositories>,
     tagging: Tagging,
+    reruns: Reruns,
     ledger: Ledger,
     limits: Limits,
     bodies: Bodies,
@@ -57,7 +58,14 @@ impl Receiver {
     #[must_use]
     pub fn new(secrets: Arc<Secrets>, tagging: Tagging, ledger: Ledger) -> Self {
         let limits = Limits::default();
-        Self { secrets, repositories: None, tagging, ledger, limits, bodies: Bodies::new(&limits) }
+        let (repositories, reruns, bodies) = (None, Reruns::default(), Bodies::new(&limits));
+        Self { secrets, repositories, tagging, reruns, ledger, limits, bodies }
+    }
+
+    /// The same, with re-runs taken for this. The ledger decides on those of runs; what a job runs again has another ID.
+    #[must_use]
+    pub fn reruns(self, reruns: Reruns) -> Self {
+        Self { reruns, ..self }
     }
 
     /// The same, within these limits.
@@ -77,8 +85,14 @@ impl Receiver {
     pub(crate) fn backfilling(&self, since: &str) -> Self {
         let mut tagging = self.tagging.clone();
         tagging.constant.push(format!("{BACKFILL_TAG}:{since}"));
-        let Self { secrets, repositories, ledger, limits, .. } = self;
-        Self::new(Arc::clone(secrets), tagging, ledger.clone()).limits(*limits).repositories(repositories.clone())
+        let Self { secrets, repositories, reruns, ledger, limits, .. } = self;
+        let receiver = Self::new(Arc::clone(secrets), tagging, ledger.clone()).reruns(*reruns);
+        receiver.limits(*limits).repositories(repositories.clone())
+    }
+
+    /// Of what things are counted.
+    pub(crate) const fn detail(&self) -> Detail {
+        self.tagging.detail
     }
 
     /// Serves on a bound listener, in TLS if a pair is given, until stopped through the server's handle.
@@ -185,14 +199,12 @@ impl Receiver {
         way: Way,
     ) -> Result<Reception, Refusal> {
         let guid = guid.map(|guid| explain::cut(guid, GUID_MAX_CHARS));
-        let parsed = event::parse(event, json).map_err(|error| Refusal::Malformed(explain(&error)))?;
+        let parsed =
+            event::parse(event, json, self.tagging.detail).map_err(|error| Refusal::Malformed(explain(&error)))?;
         match parsed {
-            Event::Completed(completed) => match &self.repositories {
-                Some(repositories) if !repositories.take(&completed.repository) => {
-                    let reason = "repository not in --repositories".to_owned();
-                    Ok(self.ignored(reason, guid, Some(completed.repository.to_string())))
-                }
-                _ => self.accept(&completed, guid, way).await,
+            Event::Completed(completed) => match self.unwanted(&completed) {
+                Some(why) => Ok(self.ignored(why.to_owned(), guid, Some(completed.repository.to_string()))),
+                None => self.accept(&completed, guid, way).await,
             },
             Event::NotOurs(why) => {
                 let repository = event::repository(json);
@@ -209,7 +221,16 @@ impl Receiver {
         }
     }
 
-    async fn accept(&self, completed: &CompletedRun, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
+    /// Why the configuration leaves this out, if it does.
+    fn unwanted(&self, completed: &Completed) -> Option<&'static str> {
+        if self.repositories.as_ref().is_some_and(|repositories| !repositories.take(&completed.repository)) {
+            return Some("repository not in --repositories");
+        }
+        let is_of_a_rerun = completed.job.is_some() && completed.attempt() > Attempt::FIRST;
+        (is_of_a_rerun && self.reruns == Reruns::Drop).then_some("job of a re-run")
+    }
+
+    async fn accept(&self, completed: &Completed, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
         let now = now();
         let run = self.tagging.run(completed, now);
         let accepted = self.ledger.accept(run, now).await?;
@@ -220,6 +241,9 @@ impl Receiver {
         let run = completed.key.to_string();
         let repository = completed.repository.to_string();
         let delivery = guid.unwrap_or("-");
+        if accepted == Accepted::New {
+            self.note_odd(completed, &run);
+        }
         log::info!(delivery, run = run.as_str(), repository = repository.as_str(); "{}", outcome.name());
         self.ledger.vitals().delivered(Delivered {
             outcome,
@@ -228,12 +252,27 @@ impl Receiver {
             run: Some(run.clone()),
             repository: Some(repository),
             workflow: completed.workflow.clone(),
+            job: completed.job.as_ref().map(|job| job.name.clone().unwrap_or_else(|| run.clone())),
             conclusion: completed.conclusion.clone(),
-            duration_ms: completed.duration_ms(),
+            duration_ms: completed.duration().ms,
             url: completed.url.clone(),
             ..Delivered::at(jiff::Timestamp::now())
         });
         Ok(Reception::Recorded(accepted, run))
+    }
+
+    /// Tells of what was told and cannot be, or is too much.
+    fn note_odd(&self, completed: &Completed, run: &str) {
+        let odd = completed.odd_times();
+        if odd > 0 {
+            self.ledger.vitals().note_odd_times(odd);
+            log::warn!(run; "odd times: {odd} of its times cannot be: one that ended before it started counts as 0, one of \
+                 more than 35 days is left out");
+        }
+        let left_out = completed.job.as_ref().map_or(0, |job| job.steps_left_out);
+        if left_out > 0 && self.tagging.detail == Detail::Steps {
+            log::warn!(run; "{left_out} of its steps are left out: {STEPS_MAX} of a job are counted");
+        }
     }
 
     fn ignored(&self, reason: String, guid: Option<&str>, repository: Option<String>) -> Reception {

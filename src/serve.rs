@@ -155,7 +155,8 @@ impl Application {
             delivery = delivery.log_payloads();
         }
         let receiver = Receiver::new(secrets, settings.tagging, ledger.clone());
-        let receiver = Arc::new(receiver.limits(settings.limits).repositories(settings.repositories));
+        let receiver =
+            Arc::new(receiver.limits(settings.limits).repositories(settings.repositories).reruns(settings.reruns));
         let (tls, admin) = (settings.tls, None);
         Ok(Self {
             receiver,

@@ -62,6 +62,8 @@ pub struct Delivered {
     pub repository: Option<String>,
     /// The workflow's name.
     pub workflow: Option<String>,
+    /// The job's name, if it told of a job.
+    pub job: Option<String>,
     /// GitHub's word for how the run ended.
     pub conclusion: Option<String>,
     /// How long the run took, in milliseconds.
@@ -83,6 +85,7 @@ impl Delivered {
             reason: None,
             repository: None,
             workflow: None,
+            job: None,
             conclusion: None,
             duration_ms: None,
             run: None,
@@ -170,6 +173,7 @@ impl Notes {
 pub struct Vitals {
     counts: Counts,
     restamped: AtomicU64,
+    odd_times: AtomicU64,
     accept_seconds: Histogram,
     push_seconds: Histogram,
     group_runs: Histogram,
@@ -188,6 +192,7 @@ impl Default for Vitals {
         Self {
             counts: Counts::default(),
             restamped: AtomicU64::new(0),
+            odd_times: AtomicU64::new(0),
             accept_seconds: histogram("runhound_accept_duration_seconds", accept, &quick),
             push_seconds: histogram("runhound_push_duration_seconds", "From a push to Datadog's answer", &slow),
             group_runs: histogram("runhound_journal_group_runs", "Runs that shared one sync of the journal", &sizes),
@@ -221,6 +226,12 @@ impl Vitals {
         self.restamped.load(Ordering::Relaxed)
     }
 
+    /// Times of accepted runs that GitHub told and that cannot be.
+    #[must_use]
+    pub fn odd_times(&self) -> u64 {
+        self.odd_times.load(Ordering::Relaxed)
+    }
+
     /// The distributions: latencies and sizes.
     #[must_use]
     pub fn histograms(&self) -> [&Histogram; 4] {
@@ -252,6 +263,7 @@ impl Vitals {
             &mut delivered.reason,
             &mut delivered.repository,
             &mut delivered.workflow,
+            &mut delivered.job,
             &mut delivered.conclusion,
         ];
         for text in texts.into_iter().flatten() {
@@ -265,7 +277,9 @@ impl Vitals {
         notes.delivered_at = came_at.or(notes.delivered_at);
         if delivered.outcome == Outcome::Accepted {
             notes.accepted_at = came_at.or(notes.accepted_at);
-            notes.history.add(delivered.at, delivered.conclusion.as_deref(), delivered.duration_ms);
+            if delivered.job.is_none() {
+                notes.history.add(delivered.at, delivered.conclusion.as_deref(), delivered.duration_ms);
+            }
         }
         keep(&mut notes.deliveries, delivered, DELIVERIES_KEPT);
     }
@@ -365,6 +379,11 @@ impl Vitals {
     /// So many runs were sealed at another second than their end.
     pub(crate) fn restamp(&self, runs: usize) {
         self.restamped.fetch_add(runs as u64, Ordering::Relaxed);
+    }
+
+    /// So many times of an accepted run cannot be.
+    pub(crate) fn note_odd_times(&self, times: usize) {
+        self.odd_times.fetch_add(times as u64, Ordering::Relaxed);
     }
 }
 

@@ -146,6 +146,13 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         Kind::Counter,
+        "runhound_odd_times_total",
+        None,
+        "Times of accepted runs and jobs that cannot be: counted as 0, or left out",
+        |facts| one(facts.runs.odd_times),
+    ),
+    metric(
+        Kind::Counter,
         "runhound_in_doubt_runs_total",
         None,
         "Runs pushed again although they may have been taken",

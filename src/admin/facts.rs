@@ -39,6 +39,8 @@ pub struct Runs {
     pub pushed: u64,
     /// Pushed at another second than their end.
     pub restamped: u64,
+    /// Times of accepted ones that cannot be: negative, or of more than 35 days.
+    pub odd_times: u64,
     /// Pushed again although an earlier try may have been taken.
     pub in_doubt: u64,
     /// Refused for good.
@@ -159,6 +161,7 @@ impl Facts {
             runs: Runs {
                 pushed: notes.totals.pushed,
                 restamped: vitals.restamped(),
+                odd_times: vitals.odd_times(),
                 in_doubt: notes.totals.in_doubt,
                 rejected: notes.totals.rejected,
             },

@@ -176,6 +176,9 @@ impl Row {
             _ => "other",
         };
         let delivery = delivered.guid.as_deref().or(delivered.run.as_deref()).or(delivered.url.as_ref().map(|_| "run"));
+        let names: Vec<&str> =
+            [&delivered.workflow, &delivered.job].into_iter().flatten().map(String::as_str).collect();
+        let workflow = (!names.is_empty()).then(|| names.join(" / "));
         let is_web = |url: &&String| url.starts_with("https://") || url.starts_with("http://");
         Self {
             key: delivered.at.as_nanosecond().to_string(),
@@ -183,7 +186,7 @@ impl Row {
             outcome: delivered.outcome.name(),
             reason: Text::of(delivered.reason.as_deref().or((delivered.way == Way::Fetched).then_some("fetched"))),
             repository: Text::of(delivered.repository.as_deref()),
-            workflow: Text::of(delivered.workflow.as_deref()),
+            workflow: Text::of(workflow.as_deref()),
             conclusion: Text::of(delivered.conclusion.as_deref()),
             look,
             duration: delivered.duration_ms.map(words::span_ms),
@@ -357,6 +360,7 @@ fn groups(facts: &Facts) -> Vec<Group> {
     let mut runs = vec![
         Fact::of(if facts.target.is_some() { "pushed" } else { "logged" }, facts.runs.pushed, ""),
         Fact::of("at another second", facts.runs.restamped, ""),
+        Fact::of("odd times", facts.runs.odd_times, ""),
         Fact::of("in doubt", facts.runs.in_doubt, "warn"),
         Fact::of("rejected", facts.runs.rejected, "bad"),
     ];

@@ -74,6 +74,9 @@ pub struct Register {
     /// Where GitHub reaches the service: its public address, with /webhook
     #[arg(long, env = "RUNHOUND_URL", value_name = "URL")]
     pub url: String,
+    /// Deliver `workflow_job` too, for a service with --jobs
+    #[arg(long, env = "RUNHOUND_JOBS", value_parser = truth)]
+    pub jobs: bool,
     /// Say what would be changed, and change nothing
     #[arg(long, env = "RUNHOUND_DRY_RUN", value_parser = truth)]
     pub dry_run: bool,

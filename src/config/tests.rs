@@ -33,7 +33,14 @@ fn common() -> Common {
 }
 
 fn tag_arguments() -> TagArgs {
-    TagArgs { metric_prefix: "github.actions".to_owned(), branches: Vec::new(), extra_tags: Vec::new() }
+    TagArgs {
+        metric_prefix: "github.actions".to_owned(),
+        branches: Vec::new(),
+        jobs: false,
+        steps: false,
+        fold_matrix: true,
+        extra_tags: Vec::new(),
+    }
 }
 
 fn tagging_of(variables: &[(&str, &str)]) -> Result<Tagging, ConfigError> {
@@ -175,7 +182,7 @@ fn the_tags_of_the_environment_are_separated_by_spaces_or_commas_and_put_in_form
 
 #[test]
 fn a_tag_that_every_run_sets_itself_is_refused_by_name() {
-    for key in RUN_TAG_KEYS {
+    for key in TAG_KEYS {
         for tag in [format!("{key}:x"), format!("a:b,{}:x", key.to_uppercase()), format!("_{key}:x"), key.to_owned()] {
             let error = tagging_of(&[("DD_TAGS", &tag)]).unwrap_err();
             assert_eq!(error.to_string(), format!("DD_TAGS: the tag {key} is set by runs themselves"));
@@ -241,6 +248,9 @@ fn settings_are_those_of_arguments_and_environment() {
         tags: TagArgs {
             metric_prefix: "acme.ci".to_owned(),
             branches: vec!["release/*".to_owned()],
+            jobs: true,
+            steps: true,
+            fold_matrix: false,
             extra_tags: vec![ExtraTag::Actor],
         },
         max_series: 700,

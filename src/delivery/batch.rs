@@ -1,7 +1,8 @@
 //! The open batch on its way: its pieces, and the slots that are under suspicion.
 
+use super::rejected;
 use crate::{
-    event::RunKey,
+    event::Key,
     ledger::Batch,
     metrics::{Run, Slot},
 };
@@ -101,7 +102,7 @@ impl Refused {
             "key": run.key,
             "status": self.status,
             "answer": self.answer,
-            "request": crate::event::delivery_of(run),
+            "request": rejected::delivery_of(run),
         })
         .to_string()
     }
@@ -114,7 +115,7 @@ pub(super) struct Suspects(Vec<Suspect>);
 
 #[derive(Debug)]
 struct Suspect {
-    keys: HashSet<RunKey>,
+    keys: HashSet<Key>,
     /// `None` if it is too large.
     refused: Option<Refused>,
     /// When it is tried again.
@@ -146,7 +147,7 @@ impl Suspects {
     }
 
     /// Datadog has taken the slots of `keys`: they are cleared, and all others that were refused are due now.
-    pub(super) fn another_was_taken(&mut self, keys: &HashSet<RunKey>, moment: Duration) {
+    pub(super) fn another_was_taken(&mut self, keys: &HashSet<Key>, moment: Duration) {
         self.0.retain(|suspect| suspect.keys.is_disjoint(keys));
         for suspect in self.0.iter_mut().filter(|suspect| suspect.refused.is_some() && !suspect.another_was_taken) {
             suspect.another_was_taken = true;
@@ -166,12 +167,12 @@ impl Suspects {
         keys.all(|key| self.0.iter().any(|suspect| suspect.refused.is_some() && suspect.keys.contains(&key)))
     }
 
-    pub(super) fn keys(&self) -> HashSet<RunKey> {
+    pub(super) fn keys(&self) -> HashSet<Key> {
         self.0.iter().flat_map(|suspect| &suspect.keys).copied().collect()
     }
 
     /// The runs of the first slot that is due.
-    pub(super) fn due(&self, moment: Duration) -> Option<HashSet<RunKey>> {
+    pub(super) fn due(&self, moment: Duration) -> Option<HashSet<Key>> {
         self.0.iter().find(|suspect| suspect.due <= moment).map(|suspect| suspect.keys.clone())
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     datadog::{Answer, Intake, Verdict},
-    event::RunKey,
+    event::Key,
     ledger,
     metrics::{self, MetricPayload, Slot},
 };
@@ -105,7 +105,7 @@ impl<I: Intake> Delivery<I> {
     }
 
     /// A dry run logs, then marks: the log is its work. A live run marks first, and logs what it can.
-    fn record_taken(&mut self, keys: Vec<RunKey>, payload: MetricPayload) {
+    fn record_taken(&mut self, keys: Vec<Key>, payload: MetricPayload) {
         let log = self.log_payloads.then(|| Chore::LogPayload { line: payload.line() });
         let mark = Chore::Mark { keys, payload };
         if self.client.is_none() {

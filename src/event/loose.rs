@@ -45,6 +45,16 @@ impl<T> Default for Object<T> {
     }
 }
 
+/// A list of whatever is wanted of its elements, empty where something else stood.
+#[derive(Debug)]
+pub(super) struct List<T>(pub(super) Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
 fn skip_seq<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> {
     while seq.next_element::<IgnoredAny>()?.is_some() {}
     Ok(())
@@ -103,50 +113,80 @@ impl<'de: 'a, 'a> Deserialize<'de> for Leaf<'a> {
     }
 }
 
-struct ObjectVisitor<T>(PhantomData<T>);
+/// What is wanted of a value; anything else is the default.
+trait Wanted<'de>: Default {
+    fn of_map<A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Self::default())
+    }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = Object<T>;
+    fn of_seq<A: SeqAccess<'de>>(seq: A) -> Result<Self, A::Error> {
+        skip_seq(seq).map(|()| Self::default())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Wanted<'de> for Object<T> {
+    fn of_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        T::deserialize(de::value::MapAccessDeserializer::new(map)).map(|value| Self(Some(value)))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Wanted<'de> for List<T> {
+    fn of_seq<A: SeqAccess<'de>>(seq: A) -> Result<Self, A::Error> {
+        Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Self)
+    }
+}
+
+struct WantedVisitor<W>(PhantomData<W>);
+
+impl<'de, W: Wanted<'de>> Visitor<'de> for WantedVisitor<W> {
+    type Value = W;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(de::value::MapAccessDeserializer::new(map)).map(|value| Object(Some(value)))
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<W, A::Error> {
+        W::of_map(map)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        skip_seq(seq).map(|()| Object(None))
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<W, A::Error> {
+        W::of_seq(seq)
     }
 
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Object(None))
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<W, E> {
+        Ok(W::default())
     }
 
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Object(None))
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<W, E> {
+        Ok(W::default())
     }
 
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Object(None))
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<W, E> {
+        Ok(W::default())
     }
 
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Object(None))
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<W, E> {
+        Ok(W::default())
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Object(None))
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<W, E> {
+        Ok(W::default())
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Object(None))
+    fn visit_unit<E: de::Error>(self) -> Result<W, E> {
+        Ok(W::default())
     }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ObjectVisitor(PhantomData))
+        deserializer.deserialize_any(WantedVisitor(PhantomData))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WantedVisitor(PhantomData))
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! `replay` reads it, and what is set aside for people is written in it, so that it can be replayed.
 
-use crate::metrics::{Run, TagSet};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, value::RawValue};
 use std::{borrow::Cow, collections::BTreeMap};
 
 /// A delivery from a file.
@@ -110,62 +109,12 @@ pub fn misunderstood(
     })
 }
 
-/// The request of a delivery that derives to `run` again, made from its tags. Datadog's form of a tag is kept by
-/// putting it in again, so the run comes out as it was.
-#[must_use]
-pub fn delivery_of(run: &Run) -> Value {
-    let tag = |key: &str| tag_value(&run.tag_set, key);
-    // A name that left no tag is given as one that leaves none either: without a name, another would take its place.
-    let name = |key: &str| tag(key).unwrap_or("_");
-    let is_default = tag("default_branch") == Some("true");
-    let branch = if is_default { Some(name("branch")) } else { tag("branch") };
-    let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).ok().map(|time| time.to_string());
-    let end_ms = run.end.saturating_mul(1000);
-    let start = run.duration_ms.and_then(|lasted| time(end_ms.saturating_sub_unsigned(lasted)));
-    let account = |login: Option<&str>, kind: Option<&str>| json!({"login": login, "type": kind});
-    json!({
-        "headers": {"Content-Type": "application/json", "X-GitHub-Event": "workflow_run"},
-        "payload": {
-            "action": "completed",
-            "workflow_run": {
-                "id": run.key.id.0,
-                "run_attempt": run.key.attempt.0,
-                "event": tag("event"),
-                "head_branch": branch,
-                "conclusion": tag("conclusion").filter(|conclusion| *conclusion != "unknown"),
-                "run_started_at": start,
-                "updated_at": time(end_ms),
-                "actor": account(tag("actor"), None),
-                "triggering_actor": account(tag("triggering_actor"), None),
-                "head_repository": if is_default { json!({"id": 0}) } else { Value::Null },
-            },
-            "workflow": {"name": name("workflow_name"), "path": tag("workflow_path")},
-            "repository": {
-                "id": 0,
-                "name": name("repository_name"),
-                "owner": account(tag("repository_owner"), None),
-                "default_branch": if is_default { branch } else { None },
-            },
-            "sender": account(tag("sender"), tag("sender_type")),
-        },
-    })
-}
-
-fn tag_value<'a>(tag_set: &'a TagSet, key: &str) -> Option<&'a str> {
-    tag_set.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        event::{Event, parse},
-        metrics::{
-            ExtraTag, Tagging,
-            tests::{any, tagging},
-        },
-    };
+    use crate::metrics::tests::any;
     use proptest::prelude::*;
+    use serde_json::json;
 
     const PAYLOAD: &str =
         r#"{"action": "completed", "workflow_run": {"id": 18446744073709551615, "f": 1.10, "x": "a&b=c%+ é"}}"#;
@@ -249,69 +198,7 @@ mod tests {
         assert!(misunderstood(0, None, None, "odd", "{").is_err());
     }
 
-    /// The run that a line for people derives to when it is replayed.
-    fn replayed(run: &Run, tagging: &Tagging) -> Run {
-        let line = json!({"key": run.key, "request": delivery_of(run)}).to_string();
-        let recorded = Recorded::read(&line).unwrap();
-        match parse(recorded.event.as_deref(), recorded.body().as_bytes()).unwrap() {
-            Event::Completed(completed) => tagging.run(&completed, 0),
-            other => panic!("not completed: {other:?}"),
-        }
-    }
-
-    fn with_all_extra_tags(constant: Vec<String>) -> Tagging {
-        let extra = vec![
-            ExtraTag::RunAttempt,
-            ExtraTag::Sender,
-            ExtraTag::Actor,
-            ExtraTag::TriggeringActor,
-            ExtraTag::WorkflowPath,
-        ];
-        Tagging { extra, constant, ..tagging() }
-    }
-
-    #[test]
-    fn a_run_whose_names_have_nothing_that_a_tag_keeps_is_replayed_as_it_was() {
-        let body = json!({
-            "action": "completed",
-            "workflow_run": {"id": 1, "head_branch": "__", "conclusion": "_", "head_repository": {"id": 7}},
-            "workflow": {"name": "\u{1f680}", "path": ".github/workflows/ship.yml"},
-            "repository": {"id": 7, "name": "_", "default_branch": "__"},
-        });
-        let Event::Completed(completed) = parse(Some("workflow_run"), body.to_string().as_bytes()).unwrap() else {
-            panic!("not completed");
-        };
-        for tagging in [tagging(), with_all_extra_tags(Vec::new())] {
-            let run = tagging.run(&completed, 1_772_471_647);
-            assert!(run.tag_set.tags.contains(&"default_branch:true".to_owned()));
-            assert_eq!(replayed(&run, &tagging), run);
-        }
-    }
-
-    #[test]
-    fn a_branch_that_was_asked_for_is_replayed_by_its_name() {
-        let branches = globset::GlobSetBuilder::new().add(globset::Glob::new("release/*").unwrap()).build().unwrap();
-        let tagging = Tagging { branches, ..tagging() };
-        let tags = ["branch:release/1", "conclusion:success", "default_branch:false", "repository_name:w"];
-        let tag_set = TagSet { prefix: tagging.prefix.clone(), tags: tags.map(str::to_owned).to_vec() };
-        let key = "30433642/attempts/2".parse().unwrap();
-        let run = Run { key, end: 1_772_471_647, duration_ms: Some(61_500), tag_set: tag_set.into() };
-        assert_eq!(replayed(&run, &tagging), run);
-    }
-
     proptest! {
-        #[test]
-        fn any_run_is_replayed_as_it_was(
-            completed in any::completed_run(),
-            constant in prop::collection::vec("env:[a-z]{1,5}|team:\\PC{0,20}", 0..3),
-            accepted_at: u32,
-        ) {
-            for tagging in [tagging(), with_all_extra_tags(constant)] {
-                let run = tagging.run(&completed, accepted_at.into());
-                prop_assert_eq!(replayed(&run, &tagging), run);
-            }
-        }
-
         #[test]
         fn any_payload_set_aside_is_one_line_that_reads_back(text in any::text(), pretty: bool) {
             let value = json!({"text": text, "list": [text, 18_446_744_073_709_551_615_u64]});

@@ -21,10 +21,10 @@ fn payload() -> Value {
 }
 
 fn read(payload: &Value) -> Event {
-    parse(Some("workflow_run"), payload.to_string().as_bytes()).unwrap()
+    parse(Some("workflow_run"), payload.to_string().as_bytes(), Detail::Runs).unwrap()
 }
 
-fn completed(payload: &Value) -> CompletedRun {
+fn completed(payload: &Value) -> Completed {
     match read(payload) {
         Event::Completed(run) => *run,
         other => panic!("not completed: {other:?}"),
@@ -50,7 +50,7 @@ fn a_completed_run_comes_out_as_github_wrote_it() {
 fn only_the_id_and_the_repositorys_name_are_required() {
     let least = json!({"action": "completed", "workflow_run": {"id": 1}, "repository": {"name": "w"}});
     let run = completed(&least);
-    assert_eq!(run.key.attempt, Attempt::FIRST);
+    assert_eq!(run.attempt(), Attempt::FIRST);
     assert_eq!(run.repository, RepoName { owner: None, name: "w".to_owned() });
     assert_eq!((run.conclusion, run.started_at, run.ended_at), (None, None, None));
     assert!(!run.on_default_branch);
@@ -87,7 +87,7 @@ fn without_a_usable_id_or_name_it_is_unusable() {
         assert!(matches!(read(&payload), Event::Unusable(_)));
     }
     for whole in ["[]", "1", "\"x\"", "null", "{}", r#"{"action":"completed","action":"completed"}"#] {
-        let event = parse(Some("workflow_run"), whole.as_bytes()).unwrap();
+        let event = parse(Some("workflow_run"), whole.as_bytes(), Detail::Runs).unwrap();
         assert!(matches!(event, Event::Unusable(_)), "{whole}");
     }
 }
@@ -103,7 +103,7 @@ fn an_id_beyond_two_to_the_53_keeps_every_digit() {
 #[test]
 fn other_events_actions_and_the_approval_gate_are_not_ours() {
     let body = payload().to_string();
-    let of = |event| parse(Some(event), body.as_bytes()).unwrap();
+    let of = |event| parse(Some(event), body.as_bytes(), Detail::Runs).unwrap();
     assert_eq!(of("ping"), Event::NotOurs(NotOurs::Ping));
     assert_eq!(of("push"), Event::NotOurs(NotOurs::Event("push".to_owned())));
     for action in ["requested", "in_progress"] {
@@ -118,7 +118,7 @@ fn other_events_actions_and_the_approval_gate_are_not_ours() {
 
 #[test]
 fn without_the_header_the_event_is_told_from_the_body() {
-    let of = |body: &str| parse(None, body.as_bytes()).unwrap();
+    let of = |body: &str| parse(None, body.as_bytes(), Detail::Runs).unwrap();
     assert!(matches!(of(&payload().to_string()), Event::Completed(_)));
     assert_eq!(of(r#"{"zen":"Keep it simple."}"#), Event::NotOurs(NotOurs::Ping));
     assert_eq!(of(r#"{"action":"x"}"#), Event::NotOurs(NotOurs::Event("unknown".to_owned())));
@@ -129,7 +129,7 @@ fn without_the_header_the_event_is_told_from_the_body() {
 fn bytes_that_are_not_json_are_an_error_whatever_the_event() {
     for event in [None, Some("workflow_run"), Some("ping")] {
         for body in [&b""[..], b"payload=1", b"{\"action\":\"completed\"", b"{\"a\":1,\"a\":2", b"\"\xff\"", b"{} x"] {
-            assert!(parse(event, body).is_err(), "{event:?} {body:?}");
+            assert!(parse(event, body, Detail::Runs).is_err(), "{event:?} {body:?}");
         }
     }
 }

@@ -34,10 +34,10 @@ pub struct HookConfig {
 }
 
 impl Hook {
-    /// Whether it delivers runs.
+    /// Whether it delivers this event.
     #[must_use]
-    pub fn is_for_runs(&self) -> bool {
-        self.events.iter().any(|event| event == "workflow_run" || event == "*")
+    pub fn is_for(&self, event: &str) -> bool {
+        self.events.iter().any(|wanted| wanted == event || wanted == "*")
     }
 }
 

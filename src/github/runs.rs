@@ -1,6 +1,6 @@
 //! Workflow runs, as the API tells of them after the fact, and the deliveries that they would have been.
 
-use super::{Github, GithubError, Place};
+use super::{Github, GithubError, ListedJob, Place};
 use crate::event::{Attempt, RunId, RunKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -79,8 +79,32 @@ impl ListedRun {
         self.is_over() && key.id.0 == self.id && key.attempt.0 == self.attempt()
     }
 
+    /// When it ended, by its jobs: when it was last changed, or at the latest end of its jobs, if it was changed by something
+    /// else since. `None` where neither is known.
+    #[must_use]
+    pub fn end(&self, jobs: &[ListedJob]) -> Option<Timestamp> {
+        // A job that did not run again has the times of an earlier attempt.
+        let latest = jobs.iter().filter(|job| !self.is_before(job)).filter_map(|job| job.completed_at).max();
+        match (self.updated_at, latest) {
+            (Some(changed), Some(end)) if changed.as_second() - end.as_second() <= CHANGED_AFTER_S => Some(changed),
+            (changed, end) => end.or(changed),
+        }
+    }
+
+    /// Whether a job of this attempt ended before it started, so that it ran in an earlier one.
+    #[must_use]
+    pub fn is_before(&self, job: &ListedJob) -> bool {
+        let started_at: Option<Timestamp> = self.more.run_started_at.as_str().and_then(|time| time.parse().ok());
+        started_at.zip(job.completed_at).is_some_and(|(start, end)| end < start)
+    }
+
     fn is_over(&self) -> bool {
         self.more.status.as_str() == Some("completed") && self.more.conclusion.as_str() != Some("action_required")
+    }
+
+    /// GitHub sends a completion in the name of who triggered the attempt.
+    fn sender(&self) -> Option<&Account> {
+        self.more.triggering_actor.as_ref().or(self.more.actor.as_ref())
     }
 
     fn attempt(&self) -> NonZeroU32 {
@@ -94,16 +118,6 @@ struct Page {
     workflow_runs: Vec<ListedRun>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Jobs {
-    jobs: Vec<Job>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Job {
-    completed_at: Option<Timestamp>,
-}
-
 /// A repository and its workflows: what the deliveries of its runs say of them.
 #[derive(Debug)]
 pub struct Workflows {
@@ -115,9 +129,7 @@ impl Workflows {
     /// The payload of the delivery that tells of this attempt, which ended then.
     #[must_use]
     pub fn payload(&self, run: &ListedRun, end: Option<Timestamp>) -> String {
-        // GitHub sends the completion in the name of who triggered the attempt.
-        let More { triggering_actor, actor, .. } = &run.more;
-        let sender = triggering_actor.as_ref().or(actor.as_ref());
+        let sender = run.sender();
         let workflow = run.workflow_id.and_then(|id| self.workflows.get(&id));
         let run = ListedRun { updated_at: end.or(run.updated_at), ..run.clone() };
         json!({
@@ -126,6 +138,18 @@ impl Workflows {
             "workflow": workflow,
             "repository": self.repository,
             "sender": sender,
+        })
+        .to_string()
+    }
+
+    /// The payload of the delivery that tells of a job of this attempt.
+    #[must_use]
+    pub fn job_payload(&self, run: &ListedRun, job: &ListedJob) -> String {
+        json!({
+            "action": "completed",
+            "workflow_job": job.told_in(run.attempt()),
+            "repository": self.repository,
+            "sender": run.sender(),
         })
         .to_string()
     }
@@ -190,46 +214,16 @@ impl Github {
         let path = attempt_path(place, key);
         Self::read(&path, &self.get(place, &path).await?)
     }
-
-    /// When an attempt ended: when it was last changed, or at the latest end of its jobs, if it was changed by something else
-    /// since. `None` where neither is known.
-    ///
-    /// # Errors
-    /// GitHub does not tell.
-    pub async fn end(&self, place: &Place, run: &ListedRun, key: RunKey) -> Result<Option<Timestamp>, GithubError> {
-        let started_at: Option<Timestamp> = run.more.run_started_at.as_str().and_then(|time| time.parse().ok());
-        let mut latest: Option<Timestamp> = None;
-        let mut next = Some(format!("{}/jobs?per_page=100", attempt_path(place, key)));
-        while let Some(path) = next {
-            let reply = match self.get(place, &path).await {
-                // A run whose jobs are no longer there is there all the same.
-                Err(GithubError::NotFound { .. }) => break,
-                reply => reply?,
-            };
-            let Jobs { jobs } = Self::read(&path, &reply)?;
-            // A job that did not run again has the times of an earlier attempt.
-            let ends = jobs
-                .into_iter()
-                .filter_map(|job| job.completed_at)
-                .filter(|end| started_at.is_none_or(|start| start <= *end));
-            latest = ends.chain(latest).max();
-            next = reply.next;
-        }
-        Ok(match (run.updated_at, latest) {
-            (Some(changed), Some(end)) if changed.as_second() - end.as_second() <= CHANGED_AFTER_S => Some(changed),
-            (changed, end) => end.or(changed),
-        })
-    }
 }
 
-fn attempt_path(place: &Place, key: RunKey) -> String {
+pub(super) fn attempt_path(place: &Place, key: RunKey) -> String {
     format!("{}/actions/runs/{}/attempts/{}", place.path(), key.id.0, key.attempt.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{CompletedRun, Event, parse};
+    use crate::event::{Completed, Detail, Event, parse};
 
     /// As the API writes a run, cut to what matters and some that does not.
     fn listed(change: impl FnOnce(&mut Value)) -> ListedRun {
@@ -265,9 +259,9 @@ mod tests {
         }
     }
 
-    fn completed(run: &ListedRun, end: Option<&str>) -> CompletedRun {
+    fn completed(run: &ListedRun, end: Option<&str>) -> Completed {
         let payload = workflows().payload(run, end.map(|end| end.parse().unwrap()));
-        match parse(Some("workflow_run"), payload.as_bytes()).unwrap() {
+        match parse(Some("workflow_run"), payload.as_bytes(), Detail::Runs).unwrap() {
             Event::Completed(completed) => *completed,
             other => panic!("{other:?}"),
         }
@@ -291,12 +285,12 @@ mod tests {
         assert_eq!(texts, ["CI", ".github/workflows/ci.yml", "push", "main", "failure", "Bot", "bot"]);
         assert!(run.on_default_branch);
         assert_eq!((run.actor.as_deref(), run.triggering_actor.as_deref()), (Some("ada"), Some("bot")));
-        assert_eq!(run.duration_ms(), Some(60_000));
+        assert_eq!(run.duration().ms, Some(60_000));
     }
 
     #[test]
     fn an_end_that_is_told_stands_in_place_of_the_last_change() {
-        assert_eq!(completed(&listed(|_| {}), Some("2026-03-02T17:13:37Z")).duration_ms(), Some(30_000));
+        assert_eq!(completed(&listed(|_| {}), Some("2026-03-02T17:13:37Z")).duration().ms, Some(30_000));
     }
 
     #[test]
@@ -319,7 +313,7 @@ mod tests {
         let run = completed(&run, None);
         assert_eq!(run.key.to_string(), "18446744073709551615");
         assert_eq!(run.workflow.as_deref(), Some("ci.yml"), "a workflow that is no longer there has its file's name");
-        assert_eq!((run.duration_ms(), run.on_default_branch, run.sender), (None, false, None));
+        assert_eq!((run.duration().ms, run.on_default_branch, run.sender), (None, false, None));
     }
 
     #[test]

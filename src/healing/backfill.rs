@@ -1,15 +1,15 @@
-//! Runs that no delivery ever told of, by GitHub's list of runs.
+//! Runs and jobs that no delivery ever told of, by GitHub's lists.
 //!
-//! Invariant: a search that has more results than GitHub gives is halved in time until it has not. Of runs that are not missing
+//! Invariant: a search that has more results than GitHub gives is halved in time until it has not. Of runs that are not looked at
 //! only the IDs are kept in memory.
 
 use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
     cli::{self, Late},
     config,
-    event::{Recorded, RunKey},
+    event::{Detail, Key, Recorded, RunKey},
     explain::explain,
-    github::{Github, GithubError, ListedRun, Place, SEARCH_MAX, Workflows},
+    github::{Github, GithubError, ListedJob, ListedRun, Place, SEARCH_MAX, Workflows},
     holes::Patience,
     inlet::{Inlet, Look},
 };
@@ -38,15 +38,20 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
         let github = Github::new(root, auth)?;
         let opened = Opened::new(&arguments.inlet, &arguments.common, !arguments.inlet.plan)?;
         let mut tally = Tally::default();
+        let detail = arguments.common.tags.detail();
         let work = async |look: Look, inlet: Option<Inlet>| {
             let way = inlet.map(|inlet| Way::new(inlet, arguments.late, since, now));
             for place in &arguments.repository {
-                let missing = find(&github, place, (since, until), &look).await?;
+                let missing = find(&github, place, (since, until), &look, detail).await?;
                 missing.tell(place, now, arguments.late)?;
                 tally.known += missing.attempts - missing.keys();
+                let filling = Filling { github: &github, place, look: &look, detail, late: arguments.late, now };
                 match &way {
-                    Some(way) => fill(&github, place, way, missing, &mut tally).await?,
-                    None => writeln!(io::stdout(), "{} are missing; nothing was taken in", missing.keys())?,
+                    Some(way) => filling.fill(way, missing, &mut tally).await?,
+                    None => {
+                        let keys = filling.count(missing, &mut tally).await?;
+                        writeln!(io::stdout(), "{keys} are missing; nothing was taken in")?;
+                    }
                 }
             }
             Ok(())
@@ -56,18 +61,27 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
     })
 }
 
-/// The runs of a place that are not recorded, each with its attempts of which that is so.
+/// The runs of a place that are to be looked at.
 #[derive(Debug, Default)]
 struct Missing {
     /// How many completed runs and attempts there are in all.
     runs: usize,
     attempts: usize,
-    unknown: Vec<(ListedRun, Vec<RunKey>)>,
+    /// Each with its attempts: those that are not recorded, and where jobs are counted the others too, for their jobs.
+    found: Vec<(ListedRun, Vec<Attempt>)>,
+}
+
+/// An attempt of a run.
+#[derive(Debug)]
+struct Attempt {
+    key: RunKey,
+    is_recorded: bool,
 }
 
 impl Missing {
+    /// How many attempts are not recorded.
     fn keys(&self) -> usize {
-        self.unknown.iter().map(|(_, keys)| keys.len()).sum()
+        self.found.iter().map(|(_, attempts)| missing(attempts)).sum()
     }
 
     /// Says how much is missing, and what it means that some of it is late.
@@ -75,9 +89,9 @@ impl Missing {
         let mut out = io::stdout().lock();
         let Self { runs, attempts, .. } = self;
         writeln!(out, "{place}: {runs} completed runs with {attempts} attempts, {} of them not recorded", self.keys())?;
-        let are_late = self.unknown.iter().filter(|(run, _)| is_late(run.updated_at, now)).map(|(_, keys)| keys.len());
-        let are_late: usize = are_late.sum();
-        if are_late == 0 && (late != Late::Historical || self.unknown.is_empty()) {
+        let are_late: usize =
+            self.found.iter().filter(|(run, _)| is_late(run.updated_at, now)).map(|(_, found)| missing(found)).sum();
+        if are_late == 0 && (late != Late::Historical || self.found.is_empty()) {
             return Ok(());
         }
         let means = match late {
@@ -91,12 +105,10 @@ impl Missing {
         let why = "ended more than an hour ago, which Datadog does not take at their own time";
         writeln!(out, "  at least {are_late} of those {why}: {means}")
     }
+}
 
-    fn add(&mut self, run: ListedRun, keys: Vec<RunKey>) {
-        if !keys.is_empty() {
-            self.unknown.push((run, keys));
-        }
-    }
+fn missing(attempts: &[Attempt]) -> usize {
+    attempts.iter().filter(|attempt| !attempt.is_recorded).count()
 }
 
 fn is_late(end: Option<Timestamp>, now: i64) -> bool {
@@ -104,7 +116,13 @@ fn is_late(end: Option<Timestamp>, now: i64) -> bool {
 }
 
 /// What is missing of the runs that were made in this time.
-async fn find(github: &Github, place: &Place, span: (i64, i64), look: &Look) -> Result<Missing, HealingError> {
+async fn find(
+    github: &Github,
+    place: &Place,
+    span: (i64, i64),
+    look: &Look,
+    detail: Detail,
+) -> Result<Missing, HealingError> {
     let bar = counter(github, "runs found");
     let (mut missing, mut seen, mut spans) = (Missing::default(), HashSet::new(), vec![span]);
     while let Some((since, until)) = spans.pop() {
@@ -130,15 +148,20 @@ async fn find(github: &Github, place: &Place, span: (i64, i64), look: &Look) -> 
                 let keys: Vec<RunKey> = run.keys().collect();
                 missing.runs += usize::from(!keys.is_empty());
                 missing.attempts += keys.len();
-                let unknown = look.unknown(keys).await?;
-                missing.add(run, unknown);
+                let unknown = look.unknown(keys.iter().copied().map(Key::from).collect()).await?;
+                let attempt = |key: RunKey| Attempt { key, is_recorded: !unknown.contains(&key.into()) };
+                let mut attempts: Vec<Attempt> = keys.into_iter().map(attempt).collect();
+                attempts.retain(|attempt| detail >= Detail::Jobs || !attempt.is_recorded);
+                if !attempts.is_empty() {
+                    missing.found.push((run, attempts));
+                }
             }
             let Some(path) = next else { break };
             (_, page, next) = github.runs(place, (since, until), Some(path)).await?;
         }
     }
     bar.finish_and_clear();
-    missing.unknown.sort_by_key(|(run, _)| (run.updated_at, run.id));
+    missing.found.sort_by_key(|(run, _)| (run.updated_at, run.id));
     Ok(missing)
 }
 
@@ -172,86 +195,145 @@ impl Way {
             (Late::Historical, true) => self.historical.as_ref().unwrap_or(&self.inlet),
             _ => &self.inlet,
         };
-        tally.count(|| format!("run {}", found.key), inlet.take(&found.recorded).await?);
+        tally.count(|| found.key.to_string(), inlet.take(&found.recorded).await?);
         Ok(())
     }
 }
 
-/// The delivery that an attempt would have been, and when it ended.
+/// The delivery that an attempt or a job would have been, and when it ended.
 struct Found {
-    key: RunKey,
+    key: Key,
     end: Option<Timestamp>,
     recorded: Recorded,
 }
 
-async fn fill(
-    github: &Github,
-    place: &Place,
-    way: &Way,
-    missing: Missing,
-    tally: &mut Tally,
-) -> Result<(), HealingError> {
-    if missing.unknown.is_empty() {
-        return Ok(());
+impl Found {
+    fn new(key: Key, end: Option<Timestamp>, event: &str, payload: String) -> Self {
+        let recorded = Recorded { event: Some(event.to_owned()), guid: None, is_form: false, payload };
+        Self { key, end, recorded }
     }
-    let workflows = github.workflows(place).await?;
-    let mut kept = Vec::new();
-    let filled = fill_from(github, place, &workflows, way, missing, &mut kept, tally).await;
-    // What was fetched so far is taken in whatever stood in the way of the rest.
-    kept.sort_by_key(|found| (found.end, found.key));
-    for found in kept {
-        way.take(&found, tally).await?;
-    }
-    filled
 }
 
-/// Fetches each attempt and takes it in, or keeps it where its second is given in the order in which all come.
-async fn fill_from(
-    github: &Github,
-    place: &Place,
-    workflows: &Workflows,
-    way: &Way,
-    missing: Missing,
-    kept: &mut Vec<Found>,
-    tally: &mut Tally,
-) -> Result<(), HealingError> {
-    let (bar, mut patience) = (bar(github, missing.keys(), "attempts"), Patience::default());
-    for (run, keys) in missing.unknown {
-        for key in keys {
-            bar.inc(1);
-            // An earlier attempt ended before the last one.
-            if way.late == Late::Skip && is_late(run.updated_at, way.now) {
-                tally.skipped += 1;
-                continue;
+/// What is to be fetched, and from where.
+struct Filling<'f> {
+    github: &'f Github,
+    place: &'f Place,
+    look: &'f Look,
+    detail: Detail,
+    late: Late,
+    now: i64,
+}
+
+impl Filling<'_> {
+    /// How much is missing. Of jobs only their list tells.
+    async fn count(&self, missing: Missing, tally: &mut Tally) -> Result<usize, HealingError> {
+        if self.detail < Detail::Jobs {
+            return Ok(missing.keys());
+        }
+        let mut keys = 0;
+        let fetched = self.each(missing, tally, async |_, _| {
+            keys += 1;
+            Ok(())
+        });
+        fetched.await?;
+        Ok(keys)
+    }
+
+    async fn fill(&self, way: &Way, missing: Missing, tally: &mut Tally) -> Result<(), HealingError> {
+        let mut kept = Vec::new();
+        let fetched = self.each(missing, tally, async |found, tally| {
+            match way.historical {
+                // Its second is given in the order in which all come.
+                Some(_) => kept.push(found),
+                None => way.take(&found, tally).await?,
             }
-            match delivery(github, place, workflows, &run, key).await {
-                Ok(found) => {
-                    patience.renew();
-                    match way.historical {
-                        Some(_) => kept.push(found),
-                        None => way.take(&found, tally).await?,
-                    }
+            Ok(())
+        });
+        let filled = fetched.await;
+        // What was fetched so far is taken in whatever stood in the way of the rest.
+        kept.sort_by_key(|found| (found.end, found.key));
+        for found in kept {
+            way.take(&found, tally).await?;
+        }
+        filled
+    }
+
+    /// Fetches each attempt with what is missing of it, and hands it on.
+    async fn each(
+        &self,
+        missing: Missing,
+        tally: &mut Tally,
+        mut take: impl AsyncFnMut(Found, &mut Tally) -> Result<(), HealingError>,
+    ) -> Result<(), HealingError> {
+        if missing.found.is_empty() {
+            return Ok(());
+        }
+        let workflows = self.github.workflows(self.place).await?;
+        let attempts = missing.found.iter().map(|(_, attempts)| attempts.len()).sum();
+        let (bar, mut patience) = (bar(self.github, attempts, "attempts"), Patience::default());
+        for (run, attempts) in missing.found {
+            for attempt in attempts {
+                bar.inc(1);
+                // An earlier attempt ended before the last one, and a job before its attempt.
+                if self.late == Late::Skip && is_late(run.updated_at, self.now) {
+                    tally.skipped += usize::from(!attempt.is_recorded);
+                    continue;
                 }
-                Err(GithubError::NotFound { .. }) => tally.gone += 1,
-                Err(error) if patience.bears(&error) => tally.failed.push((format!("run {key}"), explain(&error))),
-                Err(error) => return Err(error.into()),
+                match self.deliveries(&workflows, &run, &attempt, tally).await {
+                    Ok(all) => {
+                        patience.renew();
+                        for found in all {
+                            take(found, tally).await?;
+                        }
+                    }
+                    Err(HealingError::Github(GithubError::NotFound { .. })) => tally.gone += 1,
+                    Err(HealingError::Github(error)) if patience.bears(&error) => {
+                        tally.failed.push((format!("run {}", attempt.key), explain(&error)));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
+        bar.finish_and_clear();
+        Ok(())
     }
-    bar.finish_and_clear();
-    Ok(())
-}
 
-async fn delivery(
-    github: &Github,
-    place: &Place,
-    workflows: &Workflows,
-    run: &ListedRun,
-    key: RunKey,
-) -> Result<Found, GithubError> {
-    let attempt = if run.is_completed(key) { run.clone() } else { github.attempt(place, key).await? };
-    let end = github.end(place, &attempt, key).await?;
-    let payload = workflows.payload(&attempt, end);
-    let recorded = Recorded { event: Some("workflow_run".to_owned()), guid: None, is_form: false, payload };
-    Ok(Found { key, end, recorded })
+    /// What is missing of an attempt: itself, its jobs.
+    async fn deliveries(
+        &self,
+        workflows: &Workflows,
+        run: &ListedRun,
+        attempt: &Attempt,
+        tally: &mut Tally,
+    ) -> Result<Vec<Found>, HealingError> {
+        let Self { github, place, .. } = *self;
+        let key = attempt.key;
+        let jobs = github.jobs(place, key).await?;
+        let missing = self.missing(&jobs, tally).await?;
+        if attempt.is_recorded && missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let told = if run.is_completed(key) { run.clone() } else { github.attempt(place, key).await? };
+        let mut found = Vec::new();
+        if !attempt.is_recorded {
+            let end = told.end(&jobs);
+            found.push(Found::new(key.into(), end, "workflow_run", workflows.payload(&told, end)));
+        }
+        let ran = missing.into_iter().filter(|job| !told.is_before(job));
+        found.extend(
+            ran.map(|job| Found::new(job.key(), job.completed_at, "workflow_job", workflows.job_payload(&told, job))),
+        );
+        Ok(found)
+    }
+
+    /// Those of the jobs that have completed and are not recorded, where jobs are counted.
+    async fn missing<'j>(&self, jobs: &'j [ListedJob], tally: &mut Tally) -> Result<Vec<&'j ListedJob>, HealingError> {
+        if self.detail < Detail::Jobs {
+            return Ok(Vec::new());
+        }
+        let completed: Vec<&ListedJob> = jobs.iter().filter(|job| job.is_completed()).collect();
+        let unknown = self.look.unknown(completed.iter().map(|job| job.key()).collect()).await?;
+        tally.known += completed.len() - unknown.len();
+        Ok(completed.into_iter().filter(|job| unknown.contains(&job.key())).collect())
+    }
 }

@@ -3,7 +3,7 @@
 use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
     cli, config,
-    event::{self, Event, Recorded},
+    event::{self, Detail, Event, Recorded},
     explain::explain,
     github::{Delivered, Github, Place},
     holes::{self, Hole, Patience, is_of_one, recorded},
@@ -39,8 +39,8 @@ pub fn recover(arguments: &cli::Recover) -> Result<(), HealingError> {
             let holes = find(&github, arguments).await?;
             match inlet {
                 Some(inlet) => fill(&github, &inlet, &holes, &mut tally).await,
-                None if arguments.inlet.plan => plan(&github, &look, &holes).await,
-                None => redeliver(&github, &look, &holes, arguments.inlet.timeout, &mut tally).await,
+                None if arguments.inlet.plan => plan(&github, &look, &holes, arguments.common.tags.detail()).await,
+                None => redeliver(&github, &look, &holes, arguments, &mut tally).await,
             }
         };
         let done = opened.run(work, arguments.inlet.timeout).await;
@@ -50,10 +50,11 @@ pub fn recover(arguments: &cli::Recover) -> Result<(), HealingError> {
 
 async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, HealingError> {
     let since = arguments.since.second(Timestamp::now().as_second());
+    let detail = arguments.common.tags.detail();
     let looked_at = counter(github, "deliveries looked at");
     let mut all = Vec::new();
     for place in arguments.hooks.places() {
-        let hooks = holes::hooks(github, place, arguments.hook).await?;
+        let hooks = holes::hooks(github, place, arguments.hook, detail).await?;
         if arguments.redeliver && hooks.len() > 1 {
             let hooks = hooks.iter().map(|hook| format!("{} to {}", hook.id, shown_url(&hook.config.url)));
             return Err(HealingError::SeveralHooks {
@@ -64,7 +65,7 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
         for hook in hooks {
             let before = looked_at.position();
             let looked = || looked_at.inc(1);
-            let holes = holes::holes(github, place, hook.id, since, arguments.all, looked).await?;
+            let holes = holes::holes(github, place, hook.id, since, (detail, arguments.all), looked).await?;
             let tries = looked_at.position() - before;
             let since = Timestamp::from_second(since).unwrap_or_default();
             let what = if arguments.all { "to look at" } else { "not delivered" };
@@ -72,7 +73,7 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
             looked_at.suspend(|| {
                 writeln!(
                     io::stdout(),
-                    "{place}, webhook {id} to {url}: {tries} deliveries since {since}, {} completed runs {what}",
+                    "{place}, webhook {id} to {url}: {tries} deliveries since {since}, {} completions {what}",
                     holes.len()
                 )
             })?;
@@ -84,12 +85,12 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
 }
 
 /// Names what is missing, and does nothing about it.
-async fn plan(github: &Github, look: &Look, holes: &[Hole]) -> Result<(), HealingError> {
+async fn plan(github: &Github, look: &Look, holes: &[Hole], detail: Detail) -> Result<(), HealingError> {
     let bar = bar(github, holes.len(), "deliveries");
     let mut missing = 0;
     for hole in holes {
         let told = match recorded(github, hole).await {
-            Ok(recorded) if is_known(look, &recorded).await? => None,
+            Ok(recorded) if is_known(look, &recorded, detail).await? => None,
             Ok(_) => Some(hole.what()),
             Err(error) if is_of_one(&error) => Some(format!("{}: {}", hole.what(), explain(&error))),
             Err(error) => return Err(error.into()),
@@ -105,8 +106,8 @@ async fn plan(github: &Github, look: &Look, holes: &[Hole]) -> Result<(), Healin
 }
 
 /// Whether a delivery tells of a run that is recorded, or of nothing that would be.
-async fn is_known(look: &Look, recorded: &Recorded) -> Result<bool, HealingError> {
-    match event::parse(recorded.event.as_deref(), recorded.payload.as_bytes()) {
+async fn is_known(look: &Look, recorded: &Recorded, detail: Detail) -> Result<bool, HealingError> {
+    match event::parse(recorded.event.as_deref(), recorded.payload.as_bytes(), detail) {
         Ok(Event::Completed(completed)) => Ok(look.unknown(vec![completed.key]).await?.is_empty()),
         Ok(Event::NotOurs(_)) => Ok(true),
         Ok(Event::Unusable(_)) | Err(_) => Ok(false),
@@ -134,15 +135,16 @@ async fn redeliver(
     github: &Github,
     look: &Look,
     holes: &[Hole],
-    timeout: Duration,
+    arguments: &cli::Recover,
     tally: &mut Tally,
 ) -> Result<(), HealingError> {
+    let detail = arguments.common.tags.detail();
     let bar = bar(github, holes.len(), "deliveries");
     let begun = Timestamp::now();
     let mut asked = Vec::new();
     for hole in holes {
         let done = match recorded(github, hole).await {
-            Ok(recorded) if is_known(look, &recorded).await? => {
+            Ok(recorded) if is_known(look, &recorded, detail).await? => {
                 tally.known += 1;
                 Ok(())
             }
@@ -160,7 +162,7 @@ async fn redeliver(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    see_redelivered(github, asked, begun, timeout, tally).await
+    see_redelivered(github, asked, begun, arguments.inlet.timeout, tally).await
 }
 
 /// Waits until the log has a new try for each event, and counts what they came to.

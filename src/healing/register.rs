@@ -5,6 +5,7 @@
 use super::HealingError;
 use crate::{
     cli, config,
+    event::Detail,
     explain::explain,
     github::{Delivered, Github, Hook, Place},
     outgoing::plain_url,
@@ -48,7 +49,9 @@ async fn one(github: &Github, place: &Place, arguments: &cli::Register, secret: 
     let url = arguments.url.as_str();
     let hooks = github.hooks(place).await?;
     let known = hooks.into_iter().find(|hook| hook.config.url == url);
-    let changes = known.as_ref().map_or_else(|| vec![format!("make a webhook to {url}: workflow_run, JSON")], changes);
+    let wanted = if arguments.jobs { Detail::Jobs } else { Detail::Runs }.events();
+    let make = || vec![format!("make a webhook to {url}: {}, JSON", wanted.join(" and "))];
+    let changes = known.as_ref().map_or_else(make, |hook| changes(hook, wanted));
     let verb = if arguments.dry_run { "would" } else { "will" };
     for change in &changes {
         say(&format!("{place}: {verb} {change}"))?;
@@ -59,7 +62,7 @@ async fn one(github: &Github, place: &Place, arguments: &cli::Register, secret: 
         }
         return Ok(());
     }
-    let events = events(known.as_ref());
+    let events = events(known.as_ref(), wanted);
     let set = |id: Option<u64>| github.set_hook(place, id, url, &events, secret);
     let hook = match known {
         Some(hook) if changes.is_empty() => hook,
@@ -83,19 +86,19 @@ fn say(line: &str) -> Result<(), HealingError> {
     Ok(writeln!(io::stdout(), "{line}")?)
 }
 
-/// What is to be changed in a webhook.
-fn changes(hook: &Hook) -> Vec<String> {
+/// What is to be changed in a webhook for these events.
+fn changes(hook: &Hook, wanted: &[&str]) -> Vec<String> {
     let config = &hook.config;
     let is_verified = ["0", "\"0\""].contains(&config.insecure_ssl.to_string().as_str());
+    let events = wanted.iter().map(|event| (!hook.is_for(event), format!("add the event {event}")));
     let wrong = [
-        (!hook.is_for_runs(), "add the event workflow_run".to_owned()),
         (config.content_type != "json", format!("set the content type to json from {}", config.content_type)),
         (!is_verified, "verify the receiver's certificate".to_owned()),
         (config.secret.is_none(), "set a secret where there is none".to_owned()),
         (!hook.active, "activate the webhook".to_owned()),
     ];
     let mut changes: Vec<String> =
-        wrong.into_iter().filter_map(|(is_wrong, change)| is_wrong.then_some(change)).collect();
+        events.chain(wrong).filter_map(|(is_wrong, change)| is_wrong.then_some(change)).collect();
     if !changes.is_empty() {
         changes.push("set its secret to ours, as GitHub wants the whole of it".to_owned());
     }
@@ -103,11 +106,10 @@ fn changes(hook: &Hook) -> Vec<String> {
 }
 
 /// Ours, beside those that somebody else wanted: the receiver ignores them.
-fn events(known: Option<&Hook>) -> Vec<String> {
+fn events(known: Option<&Hook>, wanted: &[&str]) -> Vec<String> {
     let mut events = known.map(|hook| hook.events.clone()).unwrap_or_default();
-    if !known.is_some_and(Hook::is_for_runs) {
-        events.push("workflow_run".to_owned());
-    }
+    let missing = wanted.iter().filter(|event| !known.is_some_and(|hook| hook.is_for(event)));
+    events.extend(missing.map(|event| (*event).to_owned()));
     events
 }
 

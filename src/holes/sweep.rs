@@ -5,6 +5,7 @@
 
 use super::{Hole, HolesError, Patience, holes, hooks, is_of_one, recorded};
 use crate::{
+    event::Detail,
     explain::explain,
     github::{Github, GithubError, Notice, Place},
     inlet::{Answered, Inlet},
@@ -32,6 +33,7 @@ pub(crate) struct Sweeper {
     places: Vec<(Place, i64)>,
     every: Duration,
     inlet: Inlet,
+    detail: Detail,
     vitals: Arc<Vitals>,
     /// Completions that were fetched, or are gone, each with the second of its last try.
     settled: HashMap<String, i64>,
@@ -65,8 +67,8 @@ impl Sweeper {
         });
         let since = Timestamp::now().as_second() - KEPT_S;
         let places = places.into_iter().map(|place| (place, since)).collect();
-        let (inlet, settled, open) = (Inlet::Here(receiver), HashMap::new(), Vec::new());
-        Self { github, places, every, inlet, vitals, settled, open }
+        let (detail, settled, open) = (receiver.detail(), HashMap::new(), Vec::new());
+        Self { github, places, every, inlet: Inlet::Here(receiver), detail, vitals, settled, open }
     }
 
     /// Works for ever.
@@ -98,8 +100,8 @@ impl Sweeper {
     }
 
     async fn look(&mut self, place: &Place, since: i64) -> Result<(), HolesError> {
-        for hook in hooks(&self.github, place, None).await? {
-            let holes = holes(&self.github, place, hook.id, since, false, || {}).await?;
+        for hook in hooks(&self.github, place, None, self.detail).await? {
+            let holes = holes(&self.github, place, hook.id, since, (self.detail, false), || {}).await?;
             for hole in holes {
                 let is_open = self.open.iter().any(|open| open.hole.last.guid == hole.last.guid);
                 if !is_open && !self.settled.contains_key(&hole.last.guid) {
@@ -164,7 +166,7 @@ impl Sweeper {
             open.is_counted = true;
         }
         if is_filled {
-            log::warn!(delivery, place:%; "a delivery had failed ({}): its run is taken in", last.status);
+            log::warn!(delivery, place:%; "a delivery had failed ({}): it is taken in", last.status);
         }
         Ok(is_settled)
     }

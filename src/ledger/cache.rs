@@ -21,7 +21,7 @@ use super::{
     keys::{KeySet, Loading},
     layout::{self, Document, Flaw, Tail, Torn},
 };
-use crate::event::RunKey;
+use crate::event::Key;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -139,11 +139,11 @@ impl WorkflowCache {
         self.len() == 0
     }
 
-    pub(super) fn contains_key(&self, key: RunKey) -> bool {
+    pub(super) fn contains_key(&self, key: Key) -> bool {
         self.keys.contains_key(key)
     }
 
-    pub(super) fn contains_any_attempt(&self, key: RunKey) -> bool {
+    pub(super) fn contains_any_attempt(&self, key: Key) -> bool {
         self.keys.contains_any_attempt(key)
     }
 

@@ -61,8 +61,7 @@ impl SeriesFile {
         if bounded.tag_set == run.tag_set {
             return (run, line);
         }
-        let Run { key, end, duration_ms, .. } = *run;
-        let run = Arc::new(Run { key, end, duration_ms, tag_set: bounded.tag_set });
+        let run = Arc::new(run.tagged(bounded.tag_set, bounded.steps_ms));
         let line = Record::Accept(Arc::clone(&run)).line();
         (run, line)
     }
@@ -133,7 +132,7 @@ pub fn inspect(files: &Files, max: usize, now: i64) -> String {
 mod tests {
     use super::*;
     use crate::{
-        event::CompletedRun,
+        event::Completed,
         ledger::{Accepted, Ledger, Mode, Opened, Options, Reruns},
         metrics::tests::{completed, tagging},
     };
@@ -142,7 +141,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn accept(file: &mut SeriesFile, workflow: &str, now: i64) -> Arc<Run> {
-        let completed = CompletedRun { workflow: Some(workflow.to_owned()), ..completed() };
+        let completed = Completed { workflow: Some(workflow.to_owned()), ..completed() };
         let run = Arc::new(tagging().run(&completed, now));
         let line = Record::Accept(Arc::clone(&run)).line();
         let (run, line) = file.bound(run, line, now);
@@ -181,7 +180,7 @@ mod tests {
         let options = Options { max_series: 40, ..Options::new(Files::new(dir.path(), Mode::Live), Reruns::Push, NOW) };
         let Opened { ledger, owner, .. } = Ledger::open(options).unwrap();
         let deliver = |id: u64| {
-            let completed = CompletedRun { workflow: Some(format!("w{id}")), ..completed() };
+            let completed = Completed { workflow: Some(format!("w{id}")), ..completed() };
             let run = Run { key: id.to_string().parse().unwrap(), ..tagging().run(&completed, NOW) };
             let ledger = ledger.clone();
             actix_web::rt::spawn(async move { ledger.accept(run, NOW).await })

@@ -1,7 +1,7 @@
 //! A look at the files that changes nothing.
 
 use super::{FileError, Files, RealDisk, Reruns, Storage, keys::KeySet, layout, lock, recover, state::State};
-use crate::event::RunKey;
+use crate::event::Key;
 use std::{fs, io, path::Path};
 
 /// Looks at directory, journal and cache: a line about each, or what is wrong with it. No lock is taken, so a write that
@@ -35,7 +35,7 @@ impl Known {
 
     /// Those of these attempts that would be new.
     #[must_use]
-    pub fn unknown(&self, mut keys: Vec<RunKey>, reruns: Reruns) -> Vec<RunKey> {
+    pub fn unknown(&self, mut keys: Vec<Key>, reruns: Reruns) -> Vec<Key> {
         keys.retain(|key| match reruns {
             Reruns::Push => !self.accepted.is_pending(*key) && !self.sent.contains_key(*key),
             Reruns::Drop => !self.accepted.is_any_attempt_pending(*key) && !self.sent.contains_any_attempt(*key),
@@ -118,7 +118,7 @@ mod tests {
         metrics::tests::{completed, tagging},
     };
 
-    fn keys(texts: &[&str]) -> Vec<RunKey> {
+    fn keys(texts: &[&str]) -> Vec<Key> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 

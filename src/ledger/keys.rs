@@ -1,6 +1,6 @@
 //! The set of keys already sent, small enough to keep millions of them in memory.
 
-use crate::event::{Attempt, RunKey};
+use crate::event::{Attempt, JobId, Key, RunId, RunKey};
 use std::collections::{BTreeSet, HashSet};
 
 /// A set of keys. Any text can be one. Numeric IDs, which nearly all are, cost 8 bytes each if a file held them; later ones
@@ -8,28 +8,49 @@ use std::collections::{BTreeSet, HashSet};
 /// it grows.
 #[derive(Debug, Default)]
 pub(super) struct KeySet {
-    /// First attempts that a file held: ascending, each once.
-    loaded: Vec<u64>,
-    /// First attempts that came later; none of them is among the loaded ones.
-    added: HashSet<u64>,
+    first_attempts: Ids,
     later_attempts: BTreeSet<RunKey>,
+    jobs: Ids,
     other: HashSet<Box<str>>,
+}
+
+/// Numeric IDs of one kind.
+#[derive(Debug, Default)]
+struct Ids {
+    /// Those that a file held: ascending, each once.
+    loaded: Vec<u64>,
+    /// Those that came later; none of them is among the loaded ones.
+    added: HashSet<u64>,
+}
+
+impl Ids {
+    fn insert(&mut self, id: u64) -> bool {
+        self.loaded.binary_search(&id).is_err() && self.added.insert(id)
+    }
+
+    fn contains(&self, id: u64) -> bool {
+        self.added.contains(&id) || self.loaded.binary_search(&id).is_ok()
+    }
+
+    fn len(&self) -> usize {
+        self.loaded.len() + self.added.len()
+    }
+
+    fn order(&mut self) {
+        self.loaded.sort_unstable();
+        self.loaded.dedup();
+        self.loaded.shrink_to_fit();
+    }
 }
 
 impl KeySet {
     /// Adds a key; false if it was there.
     pub(super) fn insert(&mut self, text: &str) -> bool {
         match text.parse() {
-            Ok(key) => self.insert_key(key),
+            Ok(Key::Run(RunKey { id: RunId(id), attempt: Attempt::FIRST })) => self.first_attempts.insert(id),
+            Ok(Key::Run(key)) => self.later_attempts.insert(key),
+            Ok(Key::Job(JobId(id))) => self.jobs.insert(id),
             Err(_) => self.other.insert(text.into()),
-        }
-    }
-
-    fn insert_key(&mut self, key: RunKey) -> bool {
-        if key.attempt == Attempt::FIRST {
-            self.loaded.binary_search(&key.id.0).is_err() && self.added.insert(key.id.0)
-        } else {
-            self.later_attempts.insert(key)
         }
     }
 
@@ -40,22 +61,26 @@ impl KeySet {
         }
     }
 
-    pub(super) fn contains_key(&self, key: RunKey) -> bool {
-        if key.attempt == Attempt::FIRST { self.contains_first(key) } else { self.later_attempts.contains(&key) }
+    pub(super) fn contains_key(&self, key: Key) -> bool {
+        match key {
+            Key::Run(RunKey { id: RunId(id), attempt: Attempt::FIRST }) => self.first_attempts.contains(id),
+            Key::Run(key) => self.later_attempts.contains(&key),
+            Key::Job(JobId(id)) => self.jobs.contains(id),
+        }
     }
 
-    /// Whether the first attempt of the key's run is in the set.
-    fn contains_first(&self, key: RunKey) -> bool {
-        self.added.contains(&key.id.0) || self.loaded.binary_search(&key.id.0).is_ok()
-    }
-
-    /// Whether any attempt of the key's run is in the set.
-    pub(super) fn contains_any_attempt(&self, key: RunKey) -> bool {
-        self.contains_first(key) || any_attempt(key, |range| self.later_attempts.range(range).next().is_some())
+    /// Whether any attempt of the key's run is in the set. A job has one key alone.
+    pub(super) fn contains_any_attempt(&self, key: Key) -> bool {
+        match key {
+            Key::Run(key) => {
+                self.first_attempts.contains(key.id.0) || self.later_attempts.range(key.attempts()).next().is_some()
+            }
+            Key::Job(_) => self.contains_key(key),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.loaded.len() + self.added.len() + self.later_attempts.len() + self.other.len()
+        self.first_attempts.len() + self.later_attempts.len() + self.jobs.len() + self.other.len()
     }
 }
 
@@ -65,14 +90,16 @@ impl KeySet {
 pub(super) struct Loading(KeySet);
 
 impl Loading {
-    /// With room for so many numeric IDs: while a list grows, two of them are in memory.
+    /// With room for so many runs: while a list grows, two of them are in memory.
     pub(super) fn with_room(ids: usize) -> Self {
-        Self(KeySet { loaded: Vec::with_capacity(ids), ..KeySet::default() })
+        let first_attempts = Ids { loaded: Vec::with_capacity(ids), ..Ids::default() };
+        Self(KeySet { first_attempts, ..KeySet::default() })
     }
 
     pub(super) fn take(&mut self, text: &str) {
         match text.parse() {
-            Ok(RunKey { id, attempt: Attempt::FIRST }) => self.0.loaded.push(id.0),
+            Ok(Key::Run(RunKey { id: RunId(id), attempt: Attempt::FIRST })) => self.0.first_attempts.loaded.push(id),
+            Ok(Key::Job(JobId(id))) => self.0.jobs.loaded.push(id),
             _ => {
                 self.0.insert(text);
             }
@@ -82,9 +109,8 @@ impl Loading {
     /// The set of them.
     pub(super) fn done(self) -> KeySet {
         let Self(mut keys) = self;
-        keys.loaded.sort_unstable();
-        keys.loaded.dedup();
-        keys.loaded.shrink_to_fit();
+        keys.first_attempts.order();
+        keys.jobs.order();
         keys
     }
 }
@@ -96,13 +122,6 @@ impl<S: AsRef<str>> FromIterator<S> for KeySet {
         texts.for_each(|text| loading.take(text.as_ref()));
         loading.done()
     }
-}
-
-/// Asks for the range of all attempts of a key's run.
-pub(super) fn any_attempt<T>(key: RunKey, ask: impl FnOnce(std::ops::RangeInclusive<RunKey>) -> T) -> T {
-    let first = RunKey { attempt: Attempt::FIRST, ..key };
-    let last = RunKey { attempt: Attempt(std::num::NonZeroU32::MAX), ..key };
-    ask(first..=last)
 }
 
 #[cfg(test)]
@@ -136,7 +155,7 @@ mod tests {
     fn loaded_in_any_order_and_more_than_once_each_is_there_once() {
         let texts = ["9", "7/attempts/3", "3", "9", "01", "5", "3", "7/attempts/3", "01", "18446744073709551615"];
         let mut keys: KeySet = texts.iter().collect();
-        assert_eq!(keys.loaded, [3, 5, 9, u64::MAX]);
+        assert_eq!(keys.first_attempts.loaded, [3, 5, 9, u64::MAX]);
         assert_eq!(keys.len(), 6);
         for text in texts {
             assert!(keys.contains(text) && !keys.insert(text), "{text}");
@@ -145,7 +164,7 @@ mod tests {
             assert!(!keys.contains(text) && keys.insert(text), "{text}");
             assert!(keys.contains(text) && !keys.insert(text), "{text}");
         }
-        assert_eq!((keys.len(), keys.loaded.len(), keys.added.len()), (11, 4, 3));
+        assert_eq!((keys.len(), keys.first_attempts.loaded.len(), keys.first_attempts.added.len()), (11, 4, 3));
     }
 
     #[test]
@@ -194,13 +213,13 @@ mod tests {
         let mut keys = KeySet::default();
         let mut most = 0;
         for id in 0..1_000_000 {
-            let before = keys.added.capacity();
+            let before = keys.first_attempts.added.capacity();
             keys.insert(&text(id));
-            let after = keys.added.capacity();
+            let after = keys.first_attempts.added.capacity();
             if after != before && id > 100 {
                 // While the table grows, the old and the new one stand side by side. A table holds seven
                 // eighths of its buckets, and a bucket is the ID and one control byte.
-                most = most.max((before + after) * 8 / 7 * 9 / keys.added.len());
+                most = most.max((before + after) * 8 / 7 * 9 / keys.first_attempts.added.len());
             }
         }
         assert!(most <= 32, "{most} bytes an ID");
@@ -212,10 +231,13 @@ mod tests {
         let mut loading = Loading::with_room(1_000);
         for id in 0..1_000 {
             loading.take(&(30_433_642 + id % 900).to_string());
-            assert_eq!(loading.0.loaded.capacity(), 1_000, "it never grows");
+            assert_eq!(loading.0.first_attempts.loaded.capacity(), 1_000, "it never grows");
         }
         let keys = loading.done();
-        assert_eq!((keys.loaded.len(), keys.loaded.capacity(), keys.len()), (900, 900, 900));
-        assert_eq!(keys.added.capacity(), 0);
+        assert_eq!(
+            (keys.first_attempts.loaded.len(), keys.first_attempts.loaded.capacity(), keys.len()),
+            (900, 900, 900)
+        );
+        assert_eq!(keys.first_attempts.added.capacity(), 0);
     }
 }

@@ -17,7 +17,7 @@ use super::{
     weight::Weight,
 };
 use crate::{
-    event::{Attempt, RunKey},
+    event::Key,
     explain::explain,
     metrics::{Run, SeriesCount},
     vitals::Vitals,
@@ -39,12 +39,12 @@ type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
 pub(crate) enum Command {
     Accept { run: Arc<Run>, line: Vec<u8>, now: i64, reply: Reply<Accepted> },
     Seal { now: i64, limit: usize, choice: Choice, reply: Reply<Sealed> },
-    Unseal { keys: Vec<RunKey>, in_doubt: bool, reply: Reply<()> },
-    Reject { keys: Vec<RunKey>, reply: Reply<()> },
+    Unseal { keys: Vec<Key>, in_doubt: bool, reply: Reply<()> },
+    Reject { keys: Vec<Key>, reply: Reply<()> },
     SetAside { lines: String, reply: Reply<()> },
-    Mark { keys: Vec<RunKey>, reply: Reply<()> },
+    Mark { keys: Vec<Key>, reply: Reply<()> },
     LogPayload { line: String, reply: Reply<()> },
-    Unknown { keys: Vec<RunKey>, reply: Reply<Vec<RunKey>> },
+    Unknown { keys: Vec<Key>, reply: Reply<Vec<Key>> },
     Standing { reply: Reply<Standing> },
     Overview { reply: Reply<Overview> },
     Ready { reply: Reply<()> },
@@ -66,7 +66,7 @@ struct Group {
     records: Vec<Record>,
     waiting: Vec<Waiting>,
     /// The runs in it: not on disk yet, but seen. Where re-runs are dropped, the first attempt stands for every one.
-    seen: HashSet<RunKey>,
+    seen: HashSet<Key>,
     /// The second at which the first of them came, by the local clock.
     came_at: Option<i64>,
     /// Whether it changes the batch or what is in it; such a group is written before the next change.
@@ -248,7 +248,7 @@ impl Owner {
         let is_on_disk = self.is_recorded(run.key);
         let key = match self.reruns {
             Reruns::Push => run.key,
-            Reruns::Drop => RunKey { attempt: Attempt::FIRST, ..run.key },
+            Reruns::Drop => run.key.first_attempt(),
         };
         if is_on_disk {
             answer(reply, Ok(Accepted::Duplicate));
@@ -265,7 +265,7 @@ impl Owner {
     }
 
     /// Whether a delivery of this attempt would be a duplicate of what is on disk.
-    fn is_recorded(&self, key: RunKey) -> bool {
+    fn is_recorded(&self, key: Key) -> bool {
         match self.reruns {
             Reruns::Push => self.state.is_pending(key) || self.cache.contains_key(key),
             Reruns::Drop => self.state.is_any_attempt_pending(key) || self.cache.contains_any_attempt(key),
@@ -288,11 +288,11 @@ impl Owner {
     }
 
     /// A slot that is sent whole may hold runs that are settled already; only the others can still change.
-    fn pending(&self, keys: Vec<RunKey>) -> Vec<RunKey> {
+    fn pending(&self, keys: Vec<Key>) -> Vec<Key> {
         keys.into_iter().filter(|key| self.state.is_pending(*key)).collect()
     }
 
-    fn mark(&mut self, keys: &[RunKey]) -> Result<(), Unavailable> {
+    fn mark(&mut self, keys: &[Key]) -> Result<(), Unavailable> {
         // Two processes that write into one cache would destroy it.
         self.keep_lock().map_err(|error| Unavailable(error.to_string()))?;
         let ids: Vec<String> = keys.iter().map(ToString::to_string).collect();

@@ -1,7 +1,7 @@
 //! What the journal says, a JSON line each.
 
 use crate::{
-    event::RunKey,
+    event::Key,
     metrics::{Run, TagSet},
 };
 use serde::{Deserialize, Serialize};
@@ -23,16 +23,16 @@ pub(super) enum Record {
     /// A batch was sealed at the second `at`, when the cache held `sent` keys. The batch before it is settled.
     Seal { at: i64, sent: usize, slots: Vec<SealedSlot> },
     /// These runs of the open batch wait again.
-    Unseal { keys: Vec<RunKey>, in_doubt: bool },
+    Unseal { keys: Vec<Key>, in_doubt: bool },
     /// These runs are settled without having been sent.
-    Reject { keys: Vec<RunKey> },
+    Reject { keys: Vec<Key> },
 }
 
 /// The runs that share a tag set and a second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SealedSlot {
     pub(super) second: i64,
-    pub(super) keys: Vec<RunKey>,
+    pub(super) keys: Vec<Key>,
 }
 
 impl Record {

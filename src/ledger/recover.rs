@@ -13,7 +13,7 @@ use super::{
     state::State,
     weight::Weight,
 };
-use crate::{event::RunKey, explain::explain};
+use crate::{event::Key, explain::explain};
 use std::{collections::HashSet, path::Path, sync::Arc};
 
 /// Both files, understood and agreeing.
@@ -54,7 +54,7 @@ pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> 
         log::warn!("{}: {} IDs that were sent are missing: writing them back", files.cache.display(), missing.len());
         cache.put_back(&missing)?;
     }
-    let marked: Vec<RunKey> = state.pending_keys().filter(|key| cache.contains_key(*key)).collect();
+    let marked: Vec<Key> = state.pending_keys().filter(|key| cache.contains_key(*key)).collect();
     state.settle(&marked);
     // A cache that was made anew holds less than when the batch was sealed, and a torn end is told by how much it held.
     let has_shrunk = state.sealed.iter().any(|batch| batch.sent > cache.len());
@@ -88,7 +88,7 @@ fn read_journal(path: &Path, bytes: &[u8]) -> Result<(State, Contents), FileErro
 pub(super) fn inspect_journal(
     path: &Path,
     bytes: &[u8],
-    is_sent: impl Fn(RunKey) -> bool,
+    is_sent: impl Fn(Key) -> bool,
 ) -> Result<(State, Contents), FileError> {
     let read = read_journal(path, bytes)?;
     refuse_a_broken_rest_that_was_whole(path, bytes, &read.1, is_sent)?;
@@ -100,10 +100,10 @@ fn refuse_a_broken_rest_that_was_whole(
     path: &Path,
     bytes: &[u8],
     contents: &Contents,
-    is_sent: impl Fn(RunKey) -> bool,
+    is_sent: impl Fn(Key) -> bool,
 ) -> Result<(), FileError> {
     let rest = bytes.get(contents.end..).unwrap_or_default();
-    let mut keys = journal::quoted_texts(rest).filter_map(|text| text.parse::<RunKey>().ok());
+    let mut keys = journal::quoted_texts(rest).filter_map(|text| text.parse::<Key>().ok());
     match keys.find(|key| is_sent(*key)) {
         Some(key) => Err(FileError::damaged(
             path,
@@ -140,7 +140,7 @@ pub(super) fn torn(bytes: &[u8], state: &State) -> Option<Torn> {
 
 /// The runs of batches that are settled. Those of the open batch are pending still: they are sent again. So is one that
 /// was accepted anew, after somebody had taken it out of the cache.
-fn settled(state: &State) -> impl Iterator<Item = RunKey> {
+fn settled(state: &State) -> impl Iterator<Item = Key> {
     let keys = state.sealed.iter().flat_map(|batch| &batch.keys).copied();
     keys.filter(|key| !state.is_pending(*key))
 }

@@ -12,7 +12,7 @@ use super::{
     recover,
     state::State,
 };
-use crate::{event::RunKey, metrics::Slot};
+use crate::{event::Key, metrics::Slot};
 use std::{
     collections::HashSet,
     fmt,
@@ -58,11 +58,11 @@ impl fmt::Display for Entries {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Doubts {
     /// Runs that go again although they may have been taken.
-    pub in_doubt: Vec<RunKey>,
+    pub in_doubt: Vec<Key>,
     /// Runs from groups with a wrong checksum: what can be read there is perhaps not what was written.
-    pub unsure: Vec<RunKey>,
+    pub unsure: Vec<Key>,
     /// Runs that are named, but cannot be read.
-    pub lost: Vec<RunKey>,
+    pub lost: Vec<Key>,
     /// How many bytes cannot be read. Nobody can tell what they named.
     pub unreadable_bytes: usize,
 }
@@ -76,7 +76,7 @@ pub fn repair(storage: &Arc<dyn Storage>, files: &Files, now: i64) -> Result<Vec
     let _lock = Lock::take(storage.as_ref(), &files.lock, Duration::ZERO)?;
     let read = |path: &Path| storage.read(path).map_err(|source| FileError::io(path, source));
     let (journal, cache) = (read(&files.journal)?, read(&files.cache)?);
-    let sent: HashSet<RunKey> =
+    let sent: HashSet<Key> =
         cache.iter().flat_map(|bytes| layout::readable_ids(bytes)).flat_map(|id| id.parse()).collect();
     let state = match journal
         .as_deref()
@@ -120,7 +120,7 @@ fn repair_journal(
     path: &Path,
     bytes: &[u8],
     now: i64,
-    sent: &HashSet<RunKey>,
+    sent: &HashSet<Key>,
 ) -> Result<Repaired, FileError> {
     let set_aside = set_aside(storage.as_ref(), path, bytes, now)?;
     let mut readable = Readable::new(sent, now);
@@ -151,7 +151,7 @@ fn set_aside(storage: &dyn Storage, path: &Path, bytes: &[u8], now: i64) -> Resu
 
 /// The records that can be read, made to agree with each other again.
 struct Readable<'s> {
-    sent: &'s HashSet<RunKey>,
+    sent: &'s HashSet<Key>,
     state: State,
     records: Vec<Record>,
     doubts: Doubts,
@@ -159,7 +159,7 @@ struct Readable<'s> {
 }
 
 impl<'s> Readable<'s> {
-    fn new(sent: &'s HashSet<RunKey>, now: i64) -> Self {
+    fn new(sent: &'s HashSet<Key>, now: i64) -> Self {
         let mut readable =
             Self { sent, state: State::default(), records: Vec::new(), doubts: Doubts::default(), birth: now };
         readable.keep(Record::Journal { format: FORMAT, birth: now });
@@ -203,7 +203,7 @@ impl<'s> Readable<'s> {
     /// What is broken may have told that runs were sealed, and how the open batch ended.
     fn doubt_what_was_sent(&mut self, part: &Part) {
         let batch = self.state.batch().into_iter().flat_map(|batch| &batch.slots);
-        let open: Vec<RunKey> = batch.flat_map(Slot::keys).filter(|key| !self.sent.contains(key)).collect();
+        let open: Vec<Key> = batch.flat_map(Slot::keys).filter(|key| !self.sent.contains(key)).collect();
         if !open.is_empty() {
             self.keep(Record::Unseal { keys: open.clone(), in_doubt: true });
         }
@@ -221,7 +221,7 @@ impl<'s> Readable<'s> {
     }
 
     /// These go again, if they are known, although they may have been taken.
-    fn doubt(&mut self, keys: Vec<RunKey>) {
+    fn doubt(&mut self, keys: Vec<Key>) {
         for key in keys {
             if !self.sent.contains(&key) && self.is_there(key) && !self.doubts.in_doubt.contains(&key) {
                 self.doubts.in_doubt.push(key);
@@ -265,7 +265,7 @@ impl<'s> Readable<'s> {
     }
 
     /// Whether a run that a record names is pending. If nothing else is known of it, it is lost.
-    fn is_there(&mut self, key: RunKey) -> bool {
+    fn is_there(&mut self, key: Key) -> bool {
         let is_pending = self.state.is_pending(key);
         if !is_pending && !self.sent.contains(&key) && !self.doubts.lost.contains(&key) {
             self.doubts.lost.push(key);

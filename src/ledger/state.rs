@@ -2,12 +2,9 @@
 //!
 //! Invariant: no I/O. The state after a restart is the state before it, because both come from `apply`.
 
-use super::{
-    keys::any_attempt,
-    record::{FORMAT, Record, SealedSlot},
-};
+use super::record::{FORMAT, Record, SealedSlot};
 use crate::{
-    event::RunKey,
+    event::Key,
     metrics::{self, Run, Slot, TagSet, Totals},
 };
 use std::{
@@ -43,25 +40,25 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct SealedKeys {
     pub(super) sent: usize,
-    pub(super) keys: Vec<RunKey>,
+    pub(super) keys: Vec<Key>,
 }
 
 /// The records contradict each other.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the records contradict each other: {0} is sealed, unsealed or rejected, but not pending")]
-pub(super) struct Contradiction(RunKey);
+pub(super) struct Contradiction(Key);
 
 /// Which of the waiting runs to seal.
 #[derive(Debug)]
 pub enum Choice {
     /// All but these.
-    Except(HashSet<RunKey>),
+    Except(HashSet<Key>),
     /// Only these.
-    Only(HashSet<RunKey>),
+    Only(HashSet<Key>),
 }
 
 impl Choice {
-    fn takes(&self, key: RunKey) -> bool {
+    fn takes(&self, key: Key) -> bool {
         match self {
             Self::Except(keys) => !keys.contains(&key),
             Self::Only(keys) => keys.contains(&key),
@@ -77,7 +74,7 @@ struct Planned<'s> {
     totals: Totals,
     /// What its points take in the payload.
     bytes: usize,
-    keys: Vec<RunKey>,
+    keys: Vec<Key>,
 }
 
 #[derive(Debug, Default)]
@@ -85,10 +82,12 @@ pub(super) struct State {
     /// Runs that are in no batch, in the order of their acceptance.
     waiting: BTreeMap<u64, Arc<Run>>,
     /// Every run that is not settled, with its place in that order.
-    pending: BTreeMap<RunKey, u64>,
+    pending: BTreeMap<Key, u64>,
     batch: Option<Batch>,
+    /// The last used second of each family of tag sets.
     last: HashMap<Arc<TagSet>, i64>,
-    tag_sets: HashSet<Arc<TagSet>>,
+    /// Each tag set, with its family, which is itself if it has none.
+    tag_sets: HashMap<Arc<TagSet>, Arc<TagSet>>,
     birth: i64,
     next_place: u64,
     /// Batches that the journal knows, the open one last. Only filled while a journal is read.
@@ -100,23 +99,29 @@ impl State {
         Self { birth, ..Self::default() }
     }
 
-    pub(super) fn is_pending(&self, key: RunKey) -> bool {
+    pub(super) fn is_pending(&self, key: Key) -> bool {
         self.pending.contains_key(&key)
     }
 
-    pub(super) fn is_waiting(&self, key: RunKey) -> bool {
+    pub(super) fn is_waiting(&self, key: Key) -> bool {
         self.pending.get(&key).is_some_and(|place| self.waiting.contains_key(place))
     }
 
-    pub(super) fn is_any_attempt_pending(&self, key: RunKey) -> bool {
-        any_attempt(key, |range| self.pending.range(range).next().is_some())
+    pub(super) fn is_any_attempt_pending(&self, key: Key) -> bool {
+        match key {
+            Key::Run(run) => {
+                let (first, last) = run.attempts().into_inner();
+                self.pending.range(Key::from(first)..=Key::from(last)).next().is_some()
+            }
+            Key::Job(_) => self.is_pending(key),
+        }
     }
 
     pub(super) fn pending_len(&self) -> usize {
         self.pending.len()
     }
 
-    pub(super) fn pending_keys(&self) -> impl Iterator<Item = RunKey> {
+    pub(super) fn pending_keys(&self) -> impl Iterator<Item = Key> {
         self.pending.keys().copied()
     }
 
@@ -174,20 +179,23 @@ impl State {
 
     /// Runs of one tag set share one copy of it: a backlog is large, its tag sets are few.
     fn intern(&mut self, tag_set: &Arc<TagSet>) -> Arc<TagSet> {
-        if let Some(known) = self.tag_sets.get(tag_set) {
+        if let Some((known, _)) = self.tag_sets.get_key_value(tag_set) {
             return Arc::clone(known);
         }
-        self.tag_sets.insert(Arc::clone(tag_set));
+        let family = tag_set.family().filter(|family| *family != **tag_set);
+        let family = family.map_or_else(|| Arc::clone(tag_set), |family| self.intern(&Arc::new(family)));
+        self.tag_sets.insert(Arc::clone(tag_set), family);
         Arc::clone(tag_set)
+    }
+
+    fn family(&self, tag_set: &Arc<TagSet>) -> Arc<TagSet> {
+        Arc::clone(self.tag_sets.get(tag_set).unwrap_or(tag_set))
     }
 
     fn accept(&mut self, run: Arc<Run>) {
         let tag_set = self.intern(&run.tag_set);
-        let run = if Arc::ptr_eq(&tag_set, &run.tag_set) {
-            run
-        } else {
-            Arc::new(Run { key: run.key, end: run.end, duration_ms: run.duration_ms, tag_set })
-        };
+        let run =
+            if Arc::ptr_eq(&tag_set, &run.tag_set) { run } else { Arc::new(run.tagged(tag_set, run.steps_ms.clone())) };
         if self.pending.contains_key(&run.key) {
             // It came again after somebody had taken it out of the cache, so the earlier one had been sent.
             self.settle(&[run.key]);
@@ -202,7 +210,7 @@ impl State {
     fn seal(&mut self, at: i64, sent: usize, sealed: Vec<SealedSlot>) -> Result<(), Contradiction> {
         // A batch with a successor is settled.
         if let Some(before) = self.batch.take() {
-            let keys: Vec<RunKey> = before.slots.iter().flat_map(Slot::keys).collect();
+            let keys: Vec<Key> = before.slots.iter().flat_map(Slot::keys).collect();
             self.settle(&keys);
         }
         let mut slots = Vec::with_capacity(sealed.len());
@@ -215,7 +223,7 @@ impl State {
             }
             let slot = Slot { second, runs };
             if let Some(tag_set) = slot.tag_set() {
-                let last = self.last.entry(Arc::clone(tag_set)).or_insert(second);
+                let last = self.last.entry(self.family(tag_set)).or_insert(second);
                 *last = second.max(*last);
             }
             slots.push(slot);
@@ -226,7 +234,7 @@ impl State {
         Ok(())
     }
 
-    fn unseal(&mut self, keys: &[RunKey]) -> Result<(), Contradiction> {
+    fn unseal(&mut self, keys: &[Key]) -> Result<(), Contradiction> {
         for run in self.take_from_batch(keys) {
             let place = self.pending.get(&run.key).ok_or(Contradiction(run.key))?;
             self.waiting.insert(*place, run);
@@ -235,7 +243,7 @@ impl State {
         Ok(())
     }
 
-    fn reject(&mut self, keys: &[RunKey]) -> Result<(), Contradiction> {
+    fn reject(&mut self, keys: &[Key]) -> Result<(), Contradiction> {
         for key in keys {
             let place = self.pending.remove(key).ok_or(Contradiction(*key))?;
             self.waiting.remove(&place);
@@ -245,8 +253,8 @@ impl State {
         Ok(())
     }
 
-    fn take_from_batch(&mut self, keys: &[RunKey]) -> Vec<Arc<Run>> {
-        let keys: HashSet<RunKey> = keys.iter().copied().collect();
+    fn take_from_batch(&mut self, keys: &[Key]) -> Vec<Arc<Run>> {
+        let keys: HashSet<Key> = keys.iter().copied().collect();
         let mut taken = Vec::new();
         if let Some(batch) = &mut self.batch {
             for slot in &mut batch.slots {
@@ -262,7 +270,7 @@ impl State {
 
     /// Forgets runs that are in the cache now. The open batch keeps them until all of it is settled, for a
     /// slot is sent whole or not at all.
-    pub(super) fn settle(&mut self, keys: &[RunKey]) {
+    pub(super) fn settle(&mut self, keys: &[Key]) {
         for key in keys {
             if let Some(place) = self.pending.remove(key) {
                 self.waiting.remove(&place);
@@ -282,40 +290,51 @@ impl State {
     /// Plans the next batch: which runs share which second, up to `limit` bytes of payload. `None` if no
     /// run can be sealed at the second `now`.
     ///
-    /// A run takes its own end, or the second after the last one that an earlier batch used for its tag set,
-    /// whichever is later. An end too long ago or in the future counts as now. A second after now is not
-    /// used: the run waits for it.
+    /// A run takes its own end, or the second after the last one that an earlier batch used for its family of tag sets,
+    /// whichever is later. An end too long ago or in the future counts as now. A second that another tag set of its family
+    /// has in this batch is passed over. A second after now is not used: the run waits for it.
     pub(super) fn plan(&self, now: i64, limit: usize, choice: &Choice) -> Option<Vec<SealedSlot>> {
         // Runs of one tag set share one copy of it, so its place in memory tells it from others. By its text, which is long, it
         // is looked up once.
-        let mut unused: HashMap<*const TagSet, i64> = HashMap::new();
+        let mut unused: HashMap<*const TagSet, (*const TagSet, i64)> = HashMap::new();
+        // The slot that a family has on a second.
         let mut places: HashMap<(*const TagSet, i64), usize> = HashMap::new();
         let mut slots: Vec<Planned> = Vec::new();
         let mut bytes = 0;
         for run in self.waiting.values().filter(|run| choice.takes(run.key)) {
             let at = Arc::as_ptr(&run.tag_set);
             let known = unused.get(&at).copied();
-            let first = known.unwrap_or_else(|| self.last.get(&run.tag_set).map_or(i64::MIN, |last| last + 1));
-            let Some(second) = self.second(run, first, now) else {
+            let (family, first) = known.unwrap_or_else(|| {
+                let family = self.family(&run.tag_set);
+                (Arc::as_ptr(&family), self.last.get(&family).map_or(i64::MIN, |last| last + 1))
+            });
+            let Some(mut second) = self.second(run, first, now) else {
                 continue;
             };
-            let place = places.get(&(at, second)).copied();
-            let before = place.and_then(|place| slots.get(place)).map(|slot| (slot.totals, slot.bytes));
+            let slot_on = |second| places.get(&(family, second)).and_then(|place| Some((*place, slots.get(*place)?)));
+            while slot_on(second).is_some_and(|(_, slot)| !Arc::ptr_eq(slot.tag_set, &run.tag_set)) {
+                second += 1;
+            }
+            if second > now {
+                continue;
+            }
+            let place = slot_on(second).map(|(place, _)| place);
+            let before = slot_on(second).map(|(_, slot)| (slot.totals.clone(), slot.bytes));
             let (mut totals, bytes_before) = before.unwrap_or_default();
             totals.add(run);
-            let slot_bytes = totals.points_bytes(second);
+            let slot_bytes = totals.points_bytes(&run.tag_set, second);
             let entries = if known.is_none() { metrics::entries_bytes(&run.tag_set) } else { 0 };
             let more = bytes + slot_bytes + entries - bytes_before;
             if more > limit && !slots.is_empty() {
                 break;
             }
             bytes = more;
-            unused.insert(at, first);
+            unused.insert(at, (family, first));
             if let Some(slot) = place.and_then(|place| slots.get_mut(place)) {
                 (slot.totals, slot.bytes) = (totals, slot_bytes);
                 slot.keys.push(run.key);
             } else {
-                places.insert((at, second), slots.len());
+                places.insert((family, second), slots.len());
                 let keys = vec![run.key];
                 slots.push(Planned { tag_set: &run.tag_set, second, totals, bytes: slot_bytes, keys });
             }
@@ -325,7 +344,7 @@ impl State {
         Some(slots.collect()).filter(|slots: &Vec<SealedSlot>| !slots.is_empty())
     }
 
-    /// The second of a run whose tag set has none before `unused` left.
+    /// The second of a run whose family has none before `unused` left.
     fn second(&self, run: &Run, unused: i64, now: i64) -> Option<i64> {
         let is_current = (now - END_MAX_AGE_S..=now).contains(&run.end);
         // Its seconds are used by runs like it alone, and the last one is never forgotten.
@@ -379,7 +398,9 @@ impl State {
         if let Some(now) = now {
             self.last.retain(|tag_set, second| is_needed(tag_set, *second, now));
         }
-        self.tag_sets.retain(|tag_set| Arc::strong_count(tag_set) > 1);
+        // Those of jobs first: they hold their family.
+        self.tag_sets.retain(|tag_set, family| Arc::ptr_eq(tag_set, family) || Arc::strong_count(tag_set) > 1);
+        self.tag_sets.retain(|tag_set, family| !Arc::ptr_eq(tag_set, family) || Arc::strong_count(tag_set) > 2);
     }
 }
 

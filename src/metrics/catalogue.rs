@@ -2,7 +2,8 @@
 //!
 //! Invariant: it is made of what payloads are made of, so that it cannot tell anything else.
 
-use super::{ExtraTag, Metric, MetricKind, RUN_TAG_KEYS, Tagging};
+use super::{ExtraTag, Metric, MetricKind, Subject, TAG_KEYS, Tagging};
+use crate::event::Detail;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt;
@@ -27,23 +28,45 @@ impl Catalogue {
     /// What is sent by a service that tags its runs so.
     #[must_use]
     pub fn new(tagging: &Tagging) -> Self {
-        let is_extra = |key: &str| ExtraTag::value_variants().iter().any(|extra| extra.key() == key);
-        let is_asked_for = |key: &str| tagging.extra.iter().any(|extra| extra.key() == key);
-        let of_runs = RUN_TAG_KEYS.into_iter().filter(|key| !is_extra(key) || is_asked_for(key));
-        let mut tags: Vec<String> = of_runs.map(str::to_owned).collect();
-        for key in tagging.constant.iter().filter_map(|tag| tag.split(':').next()) {
-            if !tags.iter().any(|known| known == key) {
-                tags.push(key.to_owned());
-            }
-        }
-        let described = |metric: &Metric| Described {
-            name: metric.of(&tagging.prefix, "{conclusion}"),
+        let subjects: &[Subject] = match tagging.detail {
+            Detail::Runs => &[Subject::Run],
+            Detail::Jobs => &[Subject::Run, Subject::Job],
+            Detail::Steps => &[Subject::Run, Subject::Job, Subject::Step],
+        };
+        let described = |(subject, metric): (Subject, &Metric)| Described {
+            name: metric.of(&tagging.prefix, subject, "{conclusion}"),
             kind: metric.kind().name(),
             unit: metric.unit(),
-            description: metric.description(),
-            tags: tags.clone(),
+            description: metric.description(subject),
+            tags: tags(tagging, subject),
         };
-        Self(Metric::ALL.iter().map(described).collect())
+        let metrics =
+            subjects.iter().flat_map(|subject| subject.metrics().iter().map(move |metric| (*subject, metric)));
+        Self(metrics.map(described).collect())
+    }
+}
+
+/// The keys of the tags that its metrics have.
+fn tags(tagging: &Tagging, subject: Subject) -> Vec<String> {
+    let is_extra = |key: &str| ExtraTag::value_variants().iter().any(|extra| extra.key() == key);
+    let is_asked_for = |key: &str| tagging.extra.iter().any(|extra| extra.key() == key);
+    let of_it = TAG_KEYS.into_iter().filter(|key| has(subject, key)).filter(|key| !is_extra(key) || is_asked_for(key));
+    let mut tags: Vec<String> = of_it.map(str::to_owned).collect();
+    for key in tagging.constant.iter().filter_map(|tag| tag.split(':').next()) {
+        if !tags.iter().any(|known| known == key) {
+            tags.push(key.to_owned());
+        }
+    }
+    tags
+}
+
+/// Whether GitHub tells what the tag is made of.
+fn has(subject: Subject, key: &str) -> bool {
+    match key {
+        "event" | "actor" | "triggering_actor" | "workflow_path" => subject == Subject::Run,
+        "job_name" | "runs_on" | "runner_group" => subject != Subject::Run,
+        "step_name" => subject == Subject::Step,
+        _ => true,
     }
 }
 
@@ -55,8 +78,13 @@ impl fmt::Display for Catalogue {
         for Described { name, kind, unit, description, .. } in &self.0 {
             writeln!(f, "{name:width$}  {kind:5}  {:6}  {description}", unit.unwrap_or("-"))?;
         }
-        let tags = self.0.first().map(|metric| metric.tags.as_slice()).unwrap_or_default();
-        let width = tags.iter().map(String::len).max().unwrap_or_default();
+        let mut tags: Vec<&str> = Vec::new();
+        for tag in self.0.iter().flat_map(|metric| &metric.tags) {
+            if !tags.contains(&tag.as_str()) {
+                tags.push(tag);
+            }
+        }
+        let width = tags.iter().map(|tag| tag.len()).max().unwrap_or_default();
         writeln!(f, "\n{:width$}  what it is", "tag")?;
         for tag in tags {
             writeln!(f, "{tag:width$}  {}", describe(tag))?;
@@ -66,12 +94,20 @@ impl fmt::Display for Catalogue {
 }
 
 impl Metric {
-    const fn description(self) -> &'static str {
-        match self {
-            Self::Total => "runs",
-            Self::ConclusionTotal => "runs of that conclusion",
-            Self::Duration => "from start to end; the mean where several runs share a second",
-            Self::DurationTotal => "the sum of durations, so that means over any time are exact",
+    const fn description(self, subject: Subject) -> &'static str {
+        match (self, subject) {
+            (Self::Total, Subject::Run) => "runs",
+            (Self::Total, Subject::Job) => "jobs",
+            (Self::Total, Subject::Step) => "steps",
+            (Self::ConclusionTotal, Subject::Run) => "runs of that conclusion",
+            (Self::ConclusionTotal, Subject::Job) => "jobs of that conclusion",
+            (Self::ConclusionTotal, Subject::Step) => "steps of that conclusion",
+            (Self::Queued, _) => "from creation to start; the mean where several jobs share a second",
+            (Self::QueuedTotal, _) => "the sum of queue times, so that means over any time are exact",
+            (Self::Duration, Subject::Run) => "from start to end; the mean where several runs share a second",
+            (Self::Duration, Subject::Job) => "from start to end; the mean where several jobs share a second",
+            (Self::Duration, Subject::Step) => "from start to end; the mean where several steps share a second",
+            (Self::DurationTotal, _) => "the sum of durations, so that means over any time are exact",
         }
     }
 }
@@ -100,6 +136,10 @@ fn describe(key: &str) -> String {
         "default_branch" => "true or false",
         "conclusion" => "success, failure, cancelled, …; unknown where GitHub tells none",
         "sender_type" => "user, bot or organization",
+        "job_name" => "The job's name, without the values of its matrix unless --fold-matrix false",
+        "runs_on" => "The labels that the job asks for, in one text",
+        "runner_group" => "The group of the runner that the job ran on",
+        "step_name" => "The step's name, else the action or command that it runs",
         "env" => "As DD_ENV says",
         _ => "As DD_TAGS says",
     };

@@ -3,7 +3,7 @@
 //! Invariant: no I/O, no clock; seconds are passed in. Known tag sets always pass unchanged, whatever the count, and only
 //! names are ever replaced: `conclusion` stays, for a metric is named after it.
 
-use super::{Metric, RUN_TAG_KEYS, Run, TagSet};
+use super::{Run, Subject, TAG_KEYS, TagSet, is_conclusion};
 use serde::{Deserialize, Serialize};
 use std::{
     cmp::Reverse,
@@ -50,17 +50,27 @@ struct Seen {
     /// One with a duration, which has metrics of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timed: Option<i64>,
+    /// One with a time in the queue, which has too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    queued: Option<i64>,
 }
 
 impl Seen {
-    /// How many series that makes since this second.
-    fn series_since(self, second: i64) -> usize {
-        if self.any < second { 0 } else { Metric::series(self.timed.is_some_and(|timed| timed >= second)) }
+    /// How many series that makes since this second, of what they are of.
+    fn series_since(self, subject: Subject, second: i64) -> usize {
+        let is_since = |seen: Option<i64>| seen.is_some_and(|seen| seen >= second);
+        if self.any < second { 0 } else { subject.series(is_since(self.timed), is_since(self.queued)) }
     }
 
     /// How many series that makes at all.
-    fn series(self) -> usize {
-        self.series_since(i64::MIN)
+    fn series(self, subject: Subject) -> usize {
+        self.series_since(subject, i64::MIN)
+    }
+
+    /// The first and the last of its seconds.
+    fn ends(self) -> (i64, i64) {
+        let others = [self.timed, self.queued].into_iter().flatten();
+        others.fold((self.any, self.any), |(first, last), second| (first.min(second), last.max(second)))
     }
 }
 
@@ -109,7 +119,9 @@ impl fmt::Display for Capped {
 pub struct Bounded {
     /// The tags to count it under: its own, or with `other` in places.
     pub tag_set: Arc<TagSet>,
-    /// The key that was capped for it, if one was.
+    /// How long the steps took that this tag set has.
+    pub steps_ms: Vec<Option<u64>>,
+    /// The first key that was capped for it, if one was.
     pub capped: Option<Capped>,
 }
 
@@ -138,27 +150,57 @@ impl SeriesGuard {
     ///
     /// A value that is new for a capped key becomes `other`. A tag set that is new even so, and would pass the limit, caps a
     /// key: of those that this run brings a new value of, the one with the most. Where it brings none, the first to be capped
-    /// is the one with the most values of all, and later such a new combination of known values passes.
+    /// is the one with the most values of all, and later such a new combination of known values passes. Of a job with steps
+    /// that is done for the job, and then for each step.
     pub fn bound(&mut self, run: &Run, now: i64) -> Bounded {
-        let is_timed = run.duration_ms.is_some();
-        let mut bounded = Bounded { tag_set: Arc::clone(&run.tag_set), capped: None };
-        let mut before = self.known.get(&run.tag_set).copied();
+        let times = |timed: Option<u64>, queued: Option<u64>| Seen {
+            any: now,
+            timed: timed.map(|_| now),
+            queued: queued.map(|_| now),
+        };
+        let own = times(run.duration_ms, run.queued_ms);
+        if run.tag_set.steps.is_empty() {
+            let (tag_set, capped) = self.bound_element(&run.tag_set, own);
+            return Bounded { tag_set, steps_ms: Vec::new(), capped };
+        }
+        let alone = run.tag_set.elements().next().map(|element| Arc::new(element.into_owned()));
+        let (job, mut capped) = self.bound_element(alone.as_ref().unwrap_or(&run.tag_set), own);
+        let mut steps = Vec::with_capacity(run.steps_ms.len());
+        for (step, ms) in run.tag_set.steps.iter().zip(&run.steps_ms) {
+            let (bounded, step_capped) = self.bound_element(&Arc::new(job.step(step)), times(*ms, None));
+            capped = capped.or(step_capped);
+            let is_own = |tag: &&String| is_conclusion(tag) || tag.starts_with("step_name:");
+            steps.push((bounded.tags.iter().filter(is_own).cloned().collect::<Vec<_>>(), *ms));
+        }
+        steps.sort_unstable();
+        let (steps, steps_ms) = steps.into_iter().unzip();
+        let tag_set = TagSet { steps, ..Arc::unwrap_or_clone(job) };
+        Bounded { tag_set: Arc::new(tag_set), steps_ms, capped }
+    }
+
+    /// The same for one tag set without steps, which was seen now.
+    fn bound_element(&mut self, tag_set: &Arc<TagSet>, seen: Seen) -> (Arc<TagSet>, Option<Capped>) {
+        let (mut bounded, mut capped) = (Arc::clone(tag_set), None);
+        let mut before = self.known.get(tag_set).copied();
         if before.is_none() {
-            bounded.tag_set = self.with_others(&run.tag_set);
-            before = self.known.get(&bounded.tag_set).copied();
-            if before.is_none() && self.count + Metric::series(is_timed) > self.max {
-                bounded.capped = self.cap(&bounded.tag_set);
-                bounded.tag_set = self.with_others(&bounded.tag_set);
-                before = self.known.get(&bounded.tag_set).copied();
+            bounded = self.with_others(tag_set);
+            before = self.known.get(&bounded).copied();
+            if before.is_none() && self.count + seen.series(bounded.subject) > self.max {
+                capped = self.cap(&bounded);
+                bounded = self.with_others(&bounded);
+                before = self.known.get(&bounded).copied();
             }
         }
-        let timed = if is_timed { Some(now) } else { before.and_then(|seen| seen.timed) };
-        let seen = Seen { any: now, timed };
+        let seen = Seen {
+            timed: seen.timed.or_else(|| before.and_then(|before| before.timed)),
+            queued: seen.queued.or_else(|| before.and_then(|before| before.queued)),
+            ..seen
+        };
         // Of nearly all runs the series are known, and were seen in this second.
         if before != Some(seen) {
-            self.note(&bounded.tag_set, seen);
+            self.note(&bounded, seen);
         }
-        bounded
+        (bounded, capped)
     }
 
     /// Forgets what was last seen more than 30 days before `now`, and lifts all caps once the series left are down to nine
@@ -178,8 +220,9 @@ impl SeriesGuard {
         for (tag_set, seen) in std::mem::take(&mut self.known) {
             if seen.any >= first {
                 // A clock that was ahead for a while must not keep them for longer.
-                let timed = seen.timed.filter(|second| *second >= first).map(|second| second.min(now));
-                self.note(&tag_set, Seen { any: seen.any.min(now), timed });
+                let kept = |seen: Option<i64>| seen.filter(|second| *second >= first).map(|second| second.min(now));
+                let seen = Seen { any: seen.any.min(now), timed: kept(seen.timed), queued: kept(seen.queued) };
+                self.note(&tag_set, seen);
             }
         }
     }
@@ -189,7 +232,7 @@ impl SeriesGuard {
     pub fn count(&self, now: i64) -> SeriesCount {
         let since = |age_s: i64| {
             let first = now.saturating_sub(age_s);
-            self.known.values().map(|seen| seen.series_since(first)).sum()
+            self.known.iter().map(|(tag_set, seen)| seen.series_since(tag_set.subject, first)).sum()
         };
         SeriesCount { last_hour: since(HOUR_S), last_30_days: since(REMEMBERED_S) }
     }
@@ -243,16 +286,16 @@ impl SeriesGuard {
             series.note(&tag_set, seen);
         }
         let is_capped = |key: &&str| saved.capped.iter().any(|capped| capped == key);
-        series.capped = RUN_TAG_KEYS.into_iter().filter(|key| !BOUNDED_KEYS.contains(key)).filter(is_capped).collect();
+        series.capped = TAG_KEYS.into_iter().filter(|key| !BOUNDED_KEYS.contains(key)).filter(is_capped).collect();
         Ok(series)
     }
 
     fn note(&mut self, tag_set: &Arc<TagSet>, seen: Seen) {
-        self.count += seen.series();
-        let (first, last) = seen.timed.map_or((seen.any, seen.any), |timed| (seen.any.min(timed), seen.any.max(timed)));
+        self.count += seen.series(tag_set.subject);
+        let (first, last) = seen.ends();
         self.seen = Some(self.seen.map_or((first, last), |(oldest, newest)| (oldest.min(first), newest.max(last))));
         match self.known.insert(Arc::clone(tag_set), seen) {
-            Some(before) => self.count -= before.series(),
+            Some(before) => self.count -= before.series(tag_set.subject),
             None => {
                 for (key, value) in names(tag_set) {
                     *self.values.entry(key).or_default().entry(value.to_owned()).or_default() += 1;
@@ -278,7 +321,8 @@ impl SeriesGuard {
         let mut tags: Vec<String> = tag_set.tags.iter().map(replaced).collect();
         tags.sort_unstable();
         tags.dedup();
-        Arc::new(TagSet { prefix: tag_set.prefix.clone(), tags })
+        let TagSet { prefix, subject, .. } = tag_set.as_ref();
+        Arc::new(TagSet { prefix: prefix.clone(), subject: *subject, tags, steps: Vec::new() })
     }
 
     fn is_replaced(&self, key: &str, value: &str) -> bool {
@@ -305,7 +349,7 @@ fn names(tag_set: &TagSet) -> impl Iterator<Item = (&'static str, &str)> {
 
 fn name(tag: &str) -> Option<(&'static str, &str)> {
     let (key, value) = tag.split_once(':')?;
-    let key = RUN_TAG_KEYS.into_iter().find(|known| *known == key)?;
+    let key = TAG_KEYS.into_iter().find(|known| *known == key)?;
     (!BOUNDED_KEYS.contains(&key)).then_some((key, value))
 }
 

@@ -1,4 +1,4 @@
-//! The tags of a run, in the form Datadog gives them, before they become part of a slot.
+//! The tags of a run or job, in the form Datadog gives them, before they become part of a slot.
 //!
 //! Two texts that Datadog would make one must be one here already: it keeps only the last value of a
 //! tag set and second, so tags that differ here and not there would overwrite each other.
@@ -6,10 +6,13 @@
 //! Source of the form: Datadog, "Getting started with tags": lower case; letters, digits and `_ - : . /`;
 //! a letter first; 200 characters with the key; no `_` or `:` at the end.
 
-use super::{Run, TagSet};
-use crate::event::CompletedRun;
+use super::{
+    Run, Subject, TagSet,
+    jobs::{fold_matrix, runs_on, without_run},
+};
+use crate::event::{Completed, Detail, Job};
 use globset::GlobSet;
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// The longest tag, in characters, with its key.
@@ -45,8 +48,8 @@ impl ExtraTag {
     }
 }
 
-/// The keys of the tags that a run sets itself. `DD_TAGS` may not set them too.
-pub const RUN_TAG_KEYS: [&str; 13] = [
+/// The keys of the tags that runs, jobs and steps set themselves. `DD_TAGS` may not set them too.
+pub const TAG_KEYS: [&str; 17] = [
     "repository_owner",
     "repository_name",
     "workflow_name",
@@ -60,37 +63,49 @@ pub const RUN_TAG_KEYS: [&str; 13] = [
     "actor",
     "triggering_actor",
     "workflow_path",
+    "job_name",
+    "runs_on",
+    "runner_group",
+    "step_name",
 ];
 
 /// The key of the tag by which runs are counted at their own time, however long ago.
 pub const BACKFILL_TAG: &str = "backfill";
 
-/// How runs are tagged: everything about it that is configuration.
+/// What is counted, and how it is tagged: everything about it that is configuration.
 #[derive(Debug, Clone)]
 pub struct Tagging {
     /// What stands before every metric's name: `github.actions`.
     pub prefix: String,
     /// Branches sent verbatim beside the default one; every other is `other`.
     pub branches: GlobSet,
+    /// Of what there are metrics.
+    pub detail: Detail,
+    /// Whether jobs of one matrix have one name.
+    pub fold_matrix: bool,
     /// Tags sent beside the bounded ones.
     pub extra: Vec<ExtraTag>,
-    /// Whole tags for every run: `env:…` of `DD_ENV`, and those of `DD_TAGS`.
+    /// Whole tags for all of it: `env:…` of `DD_ENV`, and those of `DD_TAGS`.
     pub constant: Vec<String>,
 }
 
 impl Tagging {
     /// The run that is counted: its tags, and an end that is `accepted_at` (seconds) where GitHub told none.
     #[must_use]
-    pub fn run(&self, completed: &CompletedRun, accepted_at: i64) -> Run {
+    pub fn run(&self, completed: &Completed, accepted_at: i64) -> Run {
+        let (steps, steps_ms) = completed.job.as_ref().map(|job| self.steps(job)).unwrap_or_default();
+        let subject = if completed.job.is_some() { Subject::Job } else { Subject::Run };
         Run {
             key: completed.key,
             end: completed.ended_at.map_or(accepted_at, jiff::Timestamp::as_second),
-            duration_ms: completed.duration_ms(),
-            tag_set: Arc::new(TagSet { prefix: self.prefix.clone(), tags: self.tags(completed) }),
+            duration_ms: completed.duration().ms,
+            queued_ms: completed.queued().ms,
+            steps_ms,
+            tag_set: Arc::new(TagSet { prefix: self.prefix.clone(), subject, tags: self.tags(completed), steps }),
         }
     }
 
-    fn tags(&self, run: &CompletedRun) -> Vec<String> {
+    fn tags(&self, run: &Completed) -> Vec<String> {
         let verbatim = |branch: &&str| run.on_default_branch || self.branches.is_match(*branch);
         let branch = run.branch.as_deref();
         let mut tags = vec![
@@ -100,11 +115,12 @@ impl Tagging {
             tag("event", run.event.as_deref()),
             tag("branch", branch.map(|name| Some(name).filter(verbatim).unwrap_or("other"))),
             tag("default_branch", Some(if run.on_default_branch { "true" } else { "false" })),
-            tag("conclusion", run.conclusion.as_deref()).or_else(|| tag("conclusion", Some("unknown"))),
+            Some(conclusion(run.conclusion.as_deref())),
             tag("sender_type", run.sender_type.as_deref()),
         ];
+        tags.extend(run.job.iter().flat_map(|job| self.of_job(job)));
         tags.extend(self.extra.iter().map(|extra| {
-            let attempt = run.key.attempt.0.to_string();
+            let attempt = run.attempt().0.to_string();
             let value = match extra {
                 ExtraTag::RunAttempt => Some(attempt.as_str()),
                 ExtraTag::Sender => run.sender.as_deref(),
@@ -120,6 +136,39 @@ impl Tagging {
         tags.dedup();
         tags
     }
+
+    /// The tags that a job has and a run has not.
+    fn of_job(&self, job: &Job) -> [Option<String>; 3] {
+        let name = job.name.as_deref().map(|name| if self.fold_matrix { fold_matrix(name) } else { name.to_owned() });
+        [
+            tag("job_name", name.map(|name| without_run(&name, job.run)).as_deref()),
+            tag("runs_on", runs_on(&job.labels, job.run).as_deref()),
+            tag("runner_group", job.runner_group.as_deref()),
+        ]
+    }
+
+    /// What a job's steps differ in from it, in order, and how long each took.
+    fn steps(&self, job: &Job) -> (Vec<Vec<String>>, Vec<Option<u64>>) {
+        if self.detail < Detail::Steps {
+            return <(Vec<_>, Vec<_>)>::default();
+        }
+        let own = |name: Option<&str>| tag("step_name", name.map(|name| without_run(name, job.run)).as_deref());
+        let mut steps: Vec<(Vec<String>, Option<u64>)> = job
+            .steps
+            .iter()
+            .map(|step| {
+                let name = own(step.name.as_deref());
+                let tags = iter::once(conclusion(step.conclusion.as_deref())).chain(name).collect();
+                (tags, step.duration.ms)
+            })
+            .collect();
+        steps.sort_unstable();
+        steps.into_iter().unzip()
+    }
+}
+
+fn conclusion(conclusion: Option<&str>) -> String {
+    tag("conclusion", conclusion).unwrap_or_else(|| "conclusion:unknown".to_owned())
 }
 
 /// `key:value` in Datadog's form; `None` where there is no value, or none is left of it.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{Attempt, CompletedRun, RepoName, RunId};
+use crate::event::{Attempt, Completed, Detail, Job, Lasted, RepoName, RunId, RunKey, Step};
 use datadog::Kind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) mod any;
 mod datadog;
+mod jobs;
 mod tags;
 
 /// 2026-03-02T17:14:07Z.
@@ -16,16 +17,18 @@ pub(crate) fn tagging() -> Tagging {
     Tagging {
         prefix: DEFAULT_PREFIX.to_owned(),
         branches: globset::GlobSet::empty(),
+        detail: Detail::Runs,
+        fold_matrix: true,
         extra: Vec::new(),
         constant: Vec::new(),
     }
 }
 
 /// A run of 61 s that has every field.
-pub(crate) fn completed() -> CompletedRun {
+pub(crate) fn completed() -> Completed {
     let text = |text: &str| Some(text.to_owned());
-    CompletedRun {
-        key: RunKey { id: RunId(30_433_642), attempt: Attempt::FIRST },
+    Completed {
+        key: RunKey { id: RunId(30_433_642), attempt: Attempt::FIRST }.into(),
         repository: RepoName { owner: text("acme"), name: "widgets".to_owned() },
         workflow: text("CI"),
         workflow_path: text(".github/workflows/ci.yml"),
@@ -40,11 +43,46 @@ pub(crate) fn completed() -> CompletedRun {
         started_at: "2026-03-02T17:13:06Z".parse().ok(),
         ended_at: "2026-03-02T17:14:07Z".parse().ok(),
         url: text("https://github.com/acme/widgets/actions/runs/30433642"),
+        job: None,
     }
 }
 
-fn concluded(conclusion: Option<&str>) -> CompletedRun {
-    CompletedRun { conclusion: conclusion.map(str::to_owned), ..completed() }
+/// A job of it that waited 8 s and ran for 50 s, with steps of 40 s and of 5 s, and one that was skipped.
+pub(crate) fn completed_job() -> Completed {
+    let text = |text: &str| Some(text.to_owned());
+    let step = |name: &str, conclusion: &str, seconds: Option<u64>| Step {
+        name: text(name),
+        conclusion: text(conclusion),
+        duration: Lasted { ms: seconds.map(|seconds| seconds * 1000), is_odd: false },
+    };
+    Completed {
+        key: "jobs/65620941177".parse().unwrap(),
+        workflow_path: None,
+        event: None,
+        actor: None,
+        triggering_actor: None,
+        started_at: "2026-03-02T17:13:17Z".parse().ok(),
+        job: Some(Job {
+            run: Some(RunId(30_433_642)),
+            attempt: Attempt::FIRST,
+            name: text("test (stable)"),
+            labels: vec!["ubuntu-latest".to_owned()],
+            runner_group: text("GitHub Actions"),
+            created_at: "2026-03-02T17:13:09Z".parse().ok(),
+            ran: true,
+            steps: vec![
+                step("Test", "success", Some(40)),
+                step("Check out", "success", Some(5)),
+                step("Publish", "skipped", None),
+            ],
+            steps_left_out: 0,
+        }),
+        ..completed()
+    }
+}
+
+fn concluded(conclusion: Option<&str>) -> Completed {
+    Completed { conclusion: conclusion.map(str::to_owned), ..completed() }
 }
 
 /// A run with the tags of all others here, that took so many milliseconds.
@@ -97,7 +135,7 @@ fn the_runs_of_a_slot_are_counted_and_their_mean_and_sum_are_sent() {
 
 #[test]
 fn a_run_without_a_start_is_counted_and_nothing_else() {
-    let run = tagging().run(&CompletedRun { started_at: None, ..completed() }, 0);
+    let run = tagging().run(&Completed { started_at: None, ..completed() }, 0);
     assert_eq!((run.end, run.duration_ms), (END, None));
     let expected = json!([["total", 1, null, [[END, 1.0]]], ["conclusion.success_total", 1, null, [[END, 1.0]]]]);
     assert_eq!(table(&[slot_of(run)]), expected);
@@ -116,7 +154,7 @@ fn the_mean_of_a_slot_is_that_of_its_timed_runs() {
 
 #[test]
 fn a_run_without_an_end_ends_when_it_is_accepted_and_is_not_timed() {
-    let run = tagging().run(&CompletedRun { ended_at: None, ..completed() }, END + 5);
+    let run = tagging().run(&Completed { ended_at: None, ..completed() }, END + 5);
     assert_eq!((run.end, run.duration_ms), (END + 5, None));
     let timed = tagging().run(&completed(), END + 5);
     assert_eq!(timed.end, END, "an end that GitHub told is not replaced");
@@ -125,7 +163,7 @@ fn a_run_without_an_end_ends_when_it_is_accepted_and_is_not_timed() {
 #[test]
 fn a_duration_has_milliseconds_and_is_never_below_zero() {
     let of = |start: &str, end: &str| {
-        let run = CompletedRun { started_at: start.parse().ok(), ended_at: end.parse().ok(), ..completed() };
+        let run = Completed { started_at: start.parse().ok(), ended_at: end.parse().ok(), ..completed() };
         tagging().run(&run, 0)
     };
     let run = of("2026-03-02T17:13:06.250Z", "2026-03-02T18:14:07.750+01:00");
@@ -196,7 +234,7 @@ fn each_tag_set_has_entries_of_its_own() {
 
 #[test]
 fn the_payload_of_a_slot_is_the_same_to_the_last_byte() {
-    let run = CompletedRun { started_at: None, conclusion: None, sender_type: None, ..completed() };
+    let run = Completed { started_at: None, conclusion: None, sender_type: None, ..completed() };
     let tags = r#"["branch:main","conclusion:unknown","default_branch:true","event:push","repository_name:widgets","repository_owner:acme","workflow_name:ci"]"#;
     let entry = |name: &str| {
         format!(
@@ -240,21 +278,24 @@ fn every_field_of_a_payload_is_one_that_datadog_describes() {
 }
 
 /// Runs of some tag sets, each with its offset in seconds and its duration.
-type Load = Vec<(CompletedRun, Vec<(i64, Option<u64>)>)>;
+type Load = Vec<(Completed, Vec<(i64, Option<u64>)>)>;
 
 fn load(all_timed: bool) -> impl Strategy<Value = Load> {
     let duration = prop::option::of(prop_oneof![0..90_000_000_u64, any::<u64>()]);
     let duration = duration.prop_map(move |duration| duration.or(all_timed.then_some(1)));
-    prop::collection::vec((any::completed_run(), prop::collection::vec((0..60_i64, duration), 1..30)), 1..8)
+    let completed = if all_timed { any::completed_run().boxed() } else { any::completed().boxed() };
+    prop::collection::vec((completed, prop::collection::vec((0..60_i64, duration), 1..30)), 1..8)
 }
 
 fn slots(load: &Load) -> Vec<Slot> {
     let mut slots: BTreeMap<(Arc<TagSet>, i64), Vec<Arc<Run>>> = BTreeMap::new();
     for (completed, runs) in load {
-        let Run { key, tag_set, .. } = tagging().run(completed, 0);
+        let plain = Tagging { detail: Detail::Steps, ..tagging() }.run(completed, 0);
+        let tag_set = Arc::clone(&plain.tag_set);
         for (offset, duration_ms) in runs {
             let end = END + offset;
-            let run = Run { key, end, duration_ms: *duration_ms, tag_set: Arc::clone(&tag_set) };
+            let run =
+                Run { end, duration_ms: *duration_ms, ..plain.tagged(Arc::clone(&tag_set), plain.steps_ms.clone()) };
             slots.entry((Arc::clone(&tag_set), end)).or_default().push(Arc::new(run));
         }
     }
@@ -268,7 +309,7 @@ fn planned_bytes(slots: &[Slot]) -> usize {
     let points = slots.iter().map(|slot| {
         let mut totals = Totals::default();
         slot.runs.iter().for_each(|run| totals.add(run));
-        totals.points_bytes(slot.second)
+        totals.points_bytes(slot.tag_set().unwrap(), slot.second)
     });
     payload(&[]).line().len() + entries + points.sum::<usize>()
 }
@@ -277,7 +318,7 @@ fn planned_bytes(slots: &[Slot]) -> usize {
 fn a_full_batch_is_hardly_smaller_than_planned() {
     let named = |name: usize| {
         let repository = RepoName { owner: None, name: format!("w{name:03}") };
-        CompletedRun { repository, workflow: None, event: None, sender_type: None, ..completed() }
+        Completed { repository, workflow: None, event: None, sender_type: None, ..completed() }
     };
     let slots: Vec<Slot> = (0..500).map(|name| slot_of(tagging().run(&named(name), 0))).collect();
     let bytes = payload(&slots).line().len();
@@ -326,13 +367,17 @@ proptest! {
             entries.flat_map(|entry| &entry.points).map(|point| point.value).sum()
         };
         let runs = slots.iter().map(|slot| slot.runs.len()).sum::<usize>().to_string();
-        prop_assert_eq!(sum("workflow_run.total").to_string(), runs.as_str());
-        prop_assert_eq!(sum("workflow_run.conclusion.").to_string(), runs.as_str());
+        prop_assert_eq!((sum("workflow_run.total") + sum(".job.total")).to_string(), runs.as_str());
+        prop_assert_eq!((sum("workflow_run.conclusion.") + sum(".job.conclusion.")).to_string(), runs.as_str());
+        let runs = slots.iter().flat_map(|slot| &slot.runs);
+        let steps = runs.map(|run| run.steps_ms.len()).sum::<usize>().to_string();
+        prop_assert_eq!((sum(".step.total") + 0.0).to_string(), steps.as_str());
+        prop_assert_eq!((sum(".step.conclusion.") + 0.0).to_string(), steps.as_str());
     }
 
     #[test]
-    fn any_run_reads_back_from_its_json(completed in any::completed_run(), accepted_at: u32) {
-        let run = tagging().run(&completed, accepted_at.into());
+    fn any_run_reads_back_from_its_json(completed in any::completed(), accepted_at: u32) {
+        let run = Tagging { detail: Detail::Steps, ..tagging() }.run(&completed, accepted_at.into());
         let json = serde_json::to_string(&run).unwrap();
         prop_assert_eq!(serde_json::from_str::<Run>(&json).unwrap(), run);
     }

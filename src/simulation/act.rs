@@ -4,14 +4,14 @@ use super::{
     intake::Fate,
     model::{World, key},
 };
-use crate::event::RunKey;
+use crate::event::Key;
 use std::io;
 
 /// Something that happens.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
     /// Deliveries come in at the same moment.
-    Deliver(Vec<RunKey>),
+    Deliver(Vec<Key>),
     /// The delivery goes on until it has to wait.
     Go,
     /// It does one thing.

@@ -5,7 +5,7 @@
 
 use super::{act::Act, disk::Image, house::Settings, intake::Fate, model::World};
 use crate::{
-    event::{Attempt, RunId, RunKey},
+    event::{Attempt, JobId, Key, RunId, RunKey},
     ledger::Reruns,
 };
 use std::{
@@ -35,9 +35,12 @@ fn fate(random: &mut fastrand::Rng) -> Fate {
     }
 }
 
-fn key(random: &mut fastrand::Rng) -> RunKey {
+fn key(random: &mut fastrand::Rng) -> Key {
+    if random.u8(0..3) == 0 {
+        return Key::Job(JobId(random.u64(0..60)));
+    }
     let attempt = if random.u8(0..4) == 0 { random.u32(2..4) } else { 1 };
-    RunKey { id: RunId(random.u64(0..60)), attempt: Attempt(NonZeroU32::new(attempt).unwrap()) }
+    RunKey { id: RunId(random.u64(0..60)), attempt: Attempt(NonZeroU32::new(attempt).unwrap()) }.into()
 }
 
 fn seconds(random: &mut fastrand::Rng, world: &World) -> u64 {

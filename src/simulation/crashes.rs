@@ -163,6 +163,9 @@ workloads! {
         Act::Go,
     ]);
 
+    jobs_that_have_steps_in_common_survive: Workload::new(vec![
+        deliver(&["jobs/4", "jobs/5", "jobs/8", "4", "jobs/9"]), Act::Go, Act::Pass(2), Act::Go,
+    ]);
     on_a_disk_of_short_writes_all_of_it_survives: Workload::new(vec![deliver(&["4", "5"]), Act::Go]).short_writes(50);
 
     a_lost_answer_survives: Workload::new(acts(&[

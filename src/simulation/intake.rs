@@ -19,7 +19,8 @@ const AHEAD_MAX_S: i64 = 600;
 /// The tag of runs that it refuses.
 pub(super) const POISON: &str = "workflow_name:poison";
 
-pub(super) const TOTAL: &str = "github.actions.workflow_run.total";
+/// The counts that every run or job has one of.
+pub(super) const TOTALS: [&str; 2] = ["github.actions.workflow_run.total", "github.actions.job.total"];
 
 /// What becomes of one try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub(super) struct State {
     /// Series-seconds that were written with two values.
     pub(super) overwritten: Vec<String>,
     /// Counts that may be stored without an answer that says so, each series-second once.
-    doubtful: BTreeMap<(Vec<String>, i64), f64>,
+    doubtful: BTreeMap<(String, Vec<String>, i64), f64>,
     pub(super) tries: usize,
     /// What was tried since the sender last had nothing to do.
     recent: Vec<MetricPayload>,
@@ -164,9 +165,9 @@ impl State {
     }
 
     fn doubt(&mut self, payload: &MetricPayload, which: impl Fn(i64) -> bool) {
-        for series in payload.series.iter().filter(|series| series.metric == TOTAL) {
+        for series in payload.series.iter().filter(|series| TOTALS.contains(&series.metric.as_str())) {
             for point in series.points.iter().filter(|point| which(point.timestamp)) {
-                self.doubtful.insert((series.tags.clone(), point.timestamp), point.value);
+                self.doubtful.insert((series.metric.clone(), series.tags.clone(), point.timestamp), point.value);
             }
         }
     }
@@ -192,20 +193,20 @@ impl State {
         }
     }
 
-    /// The sum of a metric over all seconds, for tag sets with this tag.
-    pub(super) fn sum(&self, metric: &str, tag: &str) -> f64 {
-        let is_it = |name: &str, tags: &[String]| name == metric && tags.iter().any(|known| known == tag);
+    /// The sum of metrics over all seconds, for tag sets with this tag.
+    pub(super) fn sum(&self, metrics: &[&str], tag: &str) -> f64 {
+        let is_it = |name: &str, tags: &[String]| metrics.contains(&name) && tags.iter().any(|known| known == tag);
         self.stored.iter().filter(|((name, tags, _), _)| is_it(name, tags)).map(|(_, value)| value).sum()
     }
 
-    /// The sum of a metric over all tag sets and seconds.
-    pub(super) fn sum_of_all(&self, metric: &str) -> f64 {
-        self.stored.iter().filter(|((name, ..), _)| name == metric).map(|(_, value)| value).sum()
+    /// The sum of metrics over all tag sets and seconds.
+    pub(super) fn sum_of_all(&self, metrics: &[&str]) -> f64 {
+        self.stored.iter().filter(|((name, ..), _)| metrics.contains(&name.as_str())).map(|(_, value)| value).sum()
     }
 
     /// How many runs with this tag may be stored without an answer that says so.
     pub(super) fn doubtful(&self, tag: &str) -> f64 {
-        let doubtful = self.doubtful.iter().filter(|((tags, _), _)| tags.iter().any(|known| known == tag));
+        let doubtful = self.doubtful.iter().filter(|((_, tags, _), _)| tags.iter().any(|known| known == tag));
         doubtful.map(|(_, value)| value).sum()
     }
 }

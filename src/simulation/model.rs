@@ -3,21 +3,24 @@
 use super::{
     disk::{Image, SimDisk},
     house::{House, START, Settings, files},
-    intake::{POISON, SimIntake, State, TOTAL},
+    intake::{POISON, SimIntake, State, TOTALS},
 };
 use crate::{
     delivery::Step,
-    event::RunKey,
+    event::Key,
     explain::explain,
     ledger::{Accepted, FileError, OpenError, Reruns, Unavailable},
-    metrics::{Run, TagSet},
+    metrics::{Run, Subject, TagSet},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-const DURATION_TOTAL: &str = "github.actions.workflow_run.duration_second_total";
+const DURATION_TOTALS: [&str; 2] =
+    ["github.actions.workflow_run.duration_second_total", "github.actions.job.duration_second_total"];
+
+const STEP_TOTAL: &str = "github.actions.step.total";
 
 /// More steps than any backlog here takes.
 const STEPS_MAX: usize = 2_000;
@@ -40,7 +43,7 @@ pub(super) struct World {
     pub(super) house: House,
     pub(super) settings: Settings,
     pub(super) random: fastrand::Rng,
-    runs: BTreeMap<RunKey, Known>,
+    runs: BTreeMap<Key, Known>,
     /// The IDs that were in the cache when a mark was answered, in their order.
     marked: Vec<String>,
     /// Whether a batch can have become too old to be repeated.
@@ -51,20 +54,37 @@ pub(super) struct World {
     pub(super) answers: usize,
 }
 
-pub(super) fn key(text: &str) -> RunKey {
+pub(super) fn key(text: &str) -> Key {
     text.parse().unwrap()
 }
 
-fn workflow(key: RunKey) -> &'static str {
-    WORKFLOWS[usize::try_from(key.id.0 % 4).unwrap()]
+fn id(key: Key) -> u64 {
+    match key {
+        Key::Run(key) => key.id.0,
+        Key::Job(key) => key.0,
+    }
 }
 
-fn is_poisoned(key: RunKey) -> bool {
+fn workflow(key: Key) -> &'static str {
+    WORKFLOWS[usize::try_from(id(key) % 4).unwrap()]
+}
+
+fn is_poisoned(key: Key) -> bool {
     workflow(key) == POISON
 }
 
-fn duration_s(key: RunKey) -> u32 {
-    u32::try_from(key.id.0 % 90).unwrap() + 1
+/// The steps of a job: some have the same ones, whatever their own conclusion, and some more of them.
+fn steps(key: Key) -> Vec<Vec<String>> {
+    let step = |conclusion: &str, name: &str| vec![format!("conclusion:{conclusion}"), format!("step_name:{name}")];
+    let all = vec![step("failure", "test"), step("success", "build"), step("success", "build")];
+    match key {
+        Key::Run(_) => Vec::new(),
+        Key::Job(job) => all.into_iter().skip(usize::try_from(job.0 % 4).unwrap()).collect(),
+    }
+}
+
+fn duration_s(key: Key) -> u32 {
+    u32::try_from(id(key) % 90).unwrap() + 1
 }
 
 impl World {
@@ -152,28 +172,40 @@ impl World {
         }
     }
 
-    fn run(&self, key: RunKey) -> Run {
+    fn run(&self, key: Key) -> Run {
         let now = self.house.intake.with(|state| state.now);
-        let end = match key.id.0 % 11 {
+        let end = match id(key) % 11 {
             0 => now - 90_000,
             1 => now + 90_000,
             late => now - i64::try_from(late).unwrap() * 40,
         };
-        let tags = vec!["conclusion:success".to_owned(), workflow(key).to_owned()];
-        let tag_set = Arc::new(TagSet { prefix: "github.actions".to_owned(), tags });
-        Run { key, end, duration_ms: Some(u64::from(duration_s(key)) * 1000), tag_set }
+        let steps = steps(key);
+        let (subject, conclusion) = match key {
+            Key::Run(_) => (Subject::Run, "success"),
+            Key::Job(job) => (Subject::Job, if job.0 % 2 == 0 { "success" } else { "failure" }),
+        };
+        let tags = vec![format!("conclusion:{conclusion}"), workflow(key).to_owned()];
+        let tag_set = TagSet { prefix: "github.actions".to_owned(), subject, tags, steps };
+        Run {
+            key,
+            end,
+            duration_ms: Some(u64::from(duration_s(key)) * 1000),
+            queued_ms: None,
+            steps_ms: vec![Some(1000); tag_set.steps.len()],
+            tag_set: Arc::new(tag_set),
+        }
     }
 
     /// What stands for a run in the model: where re-runs are dropped, its attempts are one.
-    fn identity(&self, key: RunKey) -> RunKey {
+    fn identity(&self, key: Key) -> Key {
         match self.settings.reruns {
             Reruns::Push => key,
-            Reruns::Drop => RunKey { attempt: crate::event::Attempt::FIRST, ..key },
+            Reruns::Drop => key.first_attempt(),
         }
     }
 
     /// Delivers runs at the same moment, and holds the answers against what was promised.
-    pub(super) fn deliver(&mut self, keys: &[RunKey]) -> Option<Vec<Result<Accepted, Unavailable>>> {
+    pub(super) fn deliver(&mut self, keys: &[Key]) -> Option<Vec<Result<Accepted, Unavailable>>> {
         let runs = keys.iter().map(|key| self.run(*key)).collect();
         let answers = self.house.accept(runs);
         for (index, key) in keys.iter().enumerate() {
@@ -186,12 +218,12 @@ impl World {
     }
 
     /// Delivers runs one by one, and promises nothing.
-    pub(super) fn redeliver(&mut self, keys: &[RunKey]) -> Vec<Accepted> {
+    pub(super) fn redeliver(&mut self, keys: &[Key]) -> Vec<Accepted> {
         keys.iter().map(|key| self.house.accept(vec![self.run(*key)]).unwrap().remove(0).unwrap()).collect()
     }
 
     /// Holds an answer against what was promised before.
-    fn learn(&mut self, key: RunKey, answer: &Result<Accepted, Unavailable>) {
+    fn learn(&mut self, key: Key, answer: &Result<Accepted, Unavailable>) {
         self.answers += 1;
         let identity = self.identity(key);
         let known = self.runs.get(&identity).copied();
@@ -234,17 +266,17 @@ impl World {
         assert!(sent.starts_with(&self.marked), "{:?} were marked, and now {sent:?}", self.marked);
         for tag in WORKFLOWS {
             let marked = sent.iter().filter_map(|id| id.parse().ok()).filter(|key| workflow(*key) == tag).count();
-            let stored = self.house.intake.with(|state| state.sum(TOTAL, tag)) as usize;
+            let stored = self.house.intake.with(|state| state.sum(&TOTALS, tag)) as usize;
             assert!(marked <= stored + self.foreign(tag), "{tag}: {marked} are marked, {stored} were taken");
         }
-        let recorded: Vec<RunKey> =
+        let recorded: Vec<Key> =
             self.runs.iter().filter(|(_, known)| **known == Known::Recorded).map(|(key, _)| *key).collect();
         self.deliver(&recorded).map(|_| ())
     }
 
     /// IDs that stood in the cache before the first start.
     fn foreign(&self, tag: &str) -> usize {
-        let known = |key: &RunKey| self.runs.contains_key(key);
+        let known = |key: &Key| self.runs.contains_key(key);
         let sent = self.marked.iter().filter_map(|id| id.parse().ok());
         sent.filter(|key| !known(key) && workflow(*key) == tag).count()
     }
@@ -260,7 +292,7 @@ impl World {
         if !self.house.is_open() {
             self.start()?;
         }
-        let keys: Vec<RunKey> = self.runs.keys().copied().collect();
+        let keys: Vec<Key> = self.runs.keys().copied().collect();
         self.deliver(&keys)?;
         assert!(self.runs.values().all(|known| *known == Known::Recorded), "not everything is accepted");
         self.send_everything()
@@ -282,7 +314,7 @@ impl World {
     }
 
     /// The runs in the file of what was rejected. A line that a crash has torn tells nothing.
-    fn rejected(&self) -> BTreeSet<RunKey> {
+    fn rejected(&self) -> BTreeSet<Key> {
         let text = self.house.disk.text(&files().rejected).unwrap_or_default();
         let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
         let keys = lines.filter_map(|line: serde_json::Value| line["key"].as_str()?.parse().ok());
@@ -297,14 +329,16 @@ impl World {
         self.house.intake.with(|state| {
             assert!(state.overwritten.is_empty(), "{:#?}", state.overwritten);
             for tag in WORKFLOWS {
-                let of_tag: Vec<RunKey> = self.runs.keys().copied().filter(|key| workflow(*key) == tag).collect();
-                let (counted, expected) = (state.sum(TOTAL, tag), of_tag.len() as f64);
+                let of_tag: Vec<Key> = self.runs.keys().copied().filter(|key| workflow(*key) == tag).collect();
+                let (counted, expected) = (state.sum(&TOTALS, tag), of_tag.len() as f64);
                 let most = if is_exact { expected } else { expected + state.doubtful(tag) };
                 let least = expected - of_tag.iter().filter(|key| rejected.contains(key)).count() as f64;
                 assert!((least..=most).contains(&counted), "{tag}: {counted} for {least} to {most} runs");
                 if counted == expected {
                     let seconds: u32 = of_tag.iter().map(|key| duration_s(*key)).sum();
-                    assert_eq!(state.sum(DURATION_TOTAL, tag), f64::from(seconds), "{tag}");
+                    assert_eq!(state.sum(&DURATION_TOTALS, tag), f64::from(seconds), "{tag}");
+                    let steps: usize = of_tag.iter().map(|key| steps(*key).len()).sum();
+                    assert_eq!(state.sum(&[STEP_TOTAL], tag), steps as f64, "{tag}");
                 }
             }
         });
@@ -313,8 +347,7 @@ impl World {
             assert_eq!(self.house.totals().in_doubt, 0);
         }
         let sent = self.house.sent().expect("a valid cache");
-        let known: BTreeSet<RunKey> =
-            sent.iter().filter_map(|id| id.parse().ok()).map(|key| self.identity(key)).collect();
+        let known: BTreeSet<Key> = sent.iter().filter_map(|id| id.parse().ok()).map(|key| self.identity(key)).collect();
         let mut unknown = self.runs.keys().filter(|key| !rejected.contains(key) && !known.contains(key));
         assert_eq!(unknown.next(), None, "{sent:?} are known");
         assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len(), "{sent:?}");

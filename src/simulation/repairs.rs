@@ -5,11 +5,11 @@ use super::{
     act::{Act, deliver},
     disk::Image,
     house::{Settings, files},
-    intake::{Fate, TOTAL},
+    intake::{Fate, TOTALS},
     model::{World, key},
 };
 use crate::{
-    event::RunKey,
+    event::Key,
     ledger::{self, Accepted, FileError, OpenError, Repaired, Storage},
 };
 use std::{
@@ -68,7 +68,7 @@ fn refuse_and_repair(before: &World, path: &Path, damaged: &[u8]) -> (World, Rep
 }
 
 /// Delivers everything again; what was not known any more.
-fn missing(world: &mut World) -> Vec<RunKey> {
+fn missing(world: &mut World) -> Vec<Key> {
     let keys = KEYS.map(key);
     let answers = world.redeliver(&keys);
     let is_new = |answer: &Accepted| *answer == Accepted::New;
@@ -88,11 +88,11 @@ fn whatever_byte_of_the_journal_is_damaged_a_repair_keeps_every_run_that_can_be_
         // One damage reaches two records at the most, for it is shorter than one.
         assert!(missing.len() <= 2, "byte {at}: {missing:?} {repaired:?}");
         let doubts = repaired.doubts;
-        let is_told = |key: &RunKey| doubts.lost.contains(key);
+        let is_told = |key: &Key| doubts.lost.contains(key);
         let could_be_read = doubts.unreadable_bytes == 0 && doubts.unsure.is_empty();
         assert!(!could_be_read || missing.iter().all(is_told), "byte {at}: {missing:?} {doubts:?}");
         world.send_everything().unwrap();
-        let counted = world.house.intake.with(|state| state.sum_of_all(TOTAL)) as usize;
+        let counted = world.house.intake.with(|state| state.sum_of_all(&TOTALS)) as usize;
         let most = KEYS.len() + doubts.in_doubt.len() + doubts.unsure.len() + missing.len();
         assert!(
             (KEYS.len()..=most).contains(&counted),

@@ -1,6 +1,7 @@
 //! What GitHub never delivered: found in a GitHub of ours, and counted once.
 
 mod backfill;
+mod jobs;
 mod recover;
 mod register;
 mod sweep;

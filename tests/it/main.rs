@@ -30,6 +30,7 @@ mod exactly_once;
 mod faults;
 mod healing;
 mod hostile;
+mod jobs;
 mod kills;
 mod logs;
 mod packaged;

@@ -1,12 +1,20 @@
 use super::*;
+use crate::metrics::Subject;
 use proptest::prelude::*;
 
 const NOW: i64 = 1_796_000_000;
 
 fn run(id: u64, end: i64, workflow: &str) -> Arc<Run> {
     let tags = vec!["conclusion:success".to_owned(), format!("workflow_name:{workflow}")];
-    let tag_set = Arc::new(TagSet { prefix: "github.actions".to_owned(), tags });
-    Arc::new(Run { key: id.to_string().parse().unwrap(), end, duration_ms: Some(1000), tag_set })
+    let tag_set = Arc::new(TagSet::of_runs("github.actions".to_owned(), tags));
+    Arc::new(Run {
+        key: id.to_string().parse().unwrap(),
+        end,
+        duration_ms: Some(1000),
+        queued_ms: None,
+        steps_ms: Vec::new(),
+        tag_set,
+    })
 }
 
 fn state(runs: impl IntoIterator<Item = Arc<Run>>) -> State {
@@ -92,7 +100,9 @@ fn a_batch_is_sealed_at_its_limit_in_the_order_of_acceptance() {
         .collect();
     let bytes = metrics::payload(&batch).line().len();
     assert!((9_000..=10_000).contains(&bytes), "{bytes}");
-    assert!(slots.iter().flat_map(|slot| &slot.keys).all(|key| key.id.0 < slots.len() as u64));
+    assert!(
+        slots.iter().flat_map(|slot| &slot.keys).all(|key| key.to_string().parse::<usize>().unwrap() < slots.len())
+    );
     assert_eq!(state.plan(NOW, 1, &all()).unwrap().len(), 1, "a single slot goes whatever its size");
 }
 
@@ -146,8 +156,15 @@ fn a_new_journal_has_the_runs_in_the_order_of_their_acceptance_sealed_or_not() {
 /// A run that is counted at its own time, however long ago.
 fn historical(id: u64, end: i64) -> Arc<Run> {
     let tags = vec!["backfill:2026-01-01".to_owned(), "conclusion:success".to_owned()];
-    let tag_set = Arc::new(TagSet { prefix: "github.actions".to_owned(), tags });
-    Arc::new(Run { key: id.to_string().parse().unwrap(), end, duration_ms: None, tag_set })
+    let tag_set = Arc::new(TagSet::of_runs("github.actions".to_owned(), tags));
+    Arc::new(Run {
+        key: id.to_string().parse().unwrap(),
+        end,
+        duration_ms: None,
+        queued_ms: None,
+        steps_ms: Vec::new(),
+        tag_set,
+    })
 }
 
 #[test]
@@ -198,7 +215,7 @@ proptest! {
             now += passed - 5;
             if what == 0 {
                 let Some(slots) = state.plan(now, 2_000, &all()) else { continue };
-                let keys: Vec<RunKey> = slots.iter().flat_map(|slot| slot.keys.clone()).collect();
+                let keys: Vec<Key> = slots.iter().flat_map(|slot| slot.keys.clone()).collect();
                 state.apply(Record::Seal { at: now, sent: 0, slots }).unwrap();
                 for slot in &state.batch().unwrap().slots {
                     prop_assert!(slot.second <= now);
@@ -219,4 +236,67 @@ proptest! {
             }
         }
     }
+}
+
+/// A job of one workflow with a step of this name and end.
+fn job(id: u64, end: i64, conclusion: &str, step: &str) -> Arc<Run> {
+    let tags = vec![format!("conclusion:{conclusion}"), "job_name:test".to_owned()];
+    let steps = vec![vec![format!("conclusion:{conclusion}"), format!("step_name:{step}")]];
+    let tag_set = TagSet { prefix: "github.actions".to_owned(), subject: Subject::Job, tags, steps };
+    let key = format!("jobs/{id}").parse().unwrap();
+    let (duration_ms, queued_ms, steps_ms) = (Some(1000), Some(500), vec![Some(900)]);
+    Arc::new(Run { key, end, duration_ms, queued_ms, steps_ms, tag_set: Arc::new(tag_set) })
+}
+
+#[test]
+fn jobs_that_may_have_series_in_common_are_never_counted_on_one_second() {
+    let mut state = state([
+        job(1, NOW - 9, "success", "build"),
+        job(2, NOW - 9, "failure", "build"),
+        job(3, NOW - 9, "success", "build"),
+        job(4, NOW - 9, "success", "test"),
+        job(5, NOW - 8, "success", "build"),
+        run(6, NOW - 9, "ci"),
+    ]);
+    let slots = state.plan(NOW, 500_000, &all()).unwrap();
+    let mut planned: Vec<(i64, Vec<String>)> =
+        slots.iter().map(|slot| (slot.second, slot.keys.iter().map(ToString::to_string).collect())).collect();
+    planned.sort();
+    let expected = [
+        (-9, vec!["6"]),
+        (-9, vec!["jobs/1", "jobs/3"]),
+        (-8, vec!["jobs/2"]),
+        (-7, vec!["jobs/4"]),
+        (-6, vec!["jobs/5"]),
+    ];
+    let expected = expected.map(|(at, keys)| (NOW + at, keys.into_iter().map(str::to_owned).collect::<Vec<_>>()));
+    assert_eq!(planned, expected);
+    state.apply(Record::Seal { at: NOW, sent: 0, slots }).unwrap();
+    state.settle(&state.pending_keys().collect::<Vec<_>>());
+    state.apply(Record::Accept(job(7, NOW - 9, "cancelled", "build"))).unwrap();
+    assert_eq!(seal(&mut state, NOW), [(NOW - 5, 1)], "after the last second of any of them");
+}
+
+#[test]
+fn a_job_waits_where_the_second_of_now_is_taken_by_another_of_its_family() {
+    let mut state = state([job(1, NOW, "success", "build"), job(2, NOW, "failure", "build")]);
+    assert_eq!(seal(&mut state, NOW), [(NOW, 1)]);
+    state.settle(&state.pending_keys().take(1).collect::<Vec<_>>());
+    assert_eq!(state.plan(NOW, 500_000, &all()), None);
+    assert_eq!(state.plan(NOW + 1, 500_000, &all()).unwrap()[0].second, NOW + 1);
+}
+
+#[test]
+fn the_family_of_jobs_is_remembered_over_a_new_journal_and_forgotten_when_it_is_old() {
+    let mut before = state([job(1, NOW - 9, "success", "build")]);
+    seal(&mut before, NOW);
+    before.settle(&before.pending_keys().collect::<Vec<_>>());
+    let mut after = State::default();
+    before.records(Some(NOW), 1).for_each(|record| after.apply(record).unwrap());
+    drop(before);
+    after.apply(Record::Accept(job(2, NOW - 9, "failure", "test"))).unwrap();
+    assert_eq!(seal(&mut after, NOW), [(NOW - 8, 1)]);
+    after.settle(&after.pending_keys().collect::<Vec<_>>());
+    after.forget_old(Some(NOW + LAST_KEPT_S + 9));
+    assert_eq!((after.last.len(), after.tag_sets.len()), (0, 0), "{:?}", after.tag_sets);
 }

@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
-    event::CompletedRun,
+    event::{Completed, Detail, Step},
     metrics::{
-        Slot, payload,
-        tests::{any, completed, tagging},
+        Slot, Tagging, payload,
+        tests::{any, completed, completed_job, tagging},
     },
 };
 use proptest::prelude::*;
@@ -93,8 +93,8 @@ fn known_tag_sets_pass_unchanged_beyond_the_limit() {
         let is_known = known.iter().any(|known| known.tag_set == run.tag_set);
         assert_eq!(bounded.tag_set == run.tag_set, is_known);
     }
-    let failed = CompletedRun { conclusion: Some("failure".to_owned()), workflow: Some("a".to_owned()), ..completed() };
-    let failed = CompletedRun {
+    let failed = Completed { conclusion: Some("failure".to_owned()), workflow: Some("a".to_owned()), ..completed() };
+    let failed = Completed {
         repository: crate::event::RepoName { owner: Some("acme".to_owned()), name: "r".to_owned() },
         ..failed
     };
@@ -160,7 +160,7 @@ fn a_key_that_nobody_has_seen_before_can_be_to_blame() {
     guard.bound(&plain, NOW);
     let mut tags = plain.tag_set.tags.clone();
     tags.insert(0, "actor:alice".to_owned());
-    let tag_set = Arc::new(TagSet { prefix: plain.tag_set.prefix.clone(), tags });
+    let tag_set = Arc::new(TagSet::of_runs(plain.tag_set.prefix.clone(), tags));
     let bounded = guard.bound(&Run { tag_set, ..plain }, NOW);
     assert_eq!(bounded.capped.as_ref().map(|capped| (capped.key, capped.values)), Some(("actor", 0)));
     assert_eq!(value(&bounded, "actor"), "other");
@@ -176,9 +176,8 @@ fn of_two_keys_with_as_many_values_the_one_that_grows_is_to_blame() {
 
 #[test]
 fn tags_with_other_are_in_order_and_none_twice() {
-    let tag_set = |tags: &[&str]| {
-        Arc::new(TagSet { prefix: "p".to_owned(), tags: tags.iter().map(|tag| (*tag).to_owned()).collect() })
-    };
+    let tag_set =
+        |tags: &[&str]| Arc::new(TagSet::of_runs("p".to_owned(), tags.iter().map(|tag| (*tag).to_owned()).collect()));
     let of = |tags: &[&str]| Run { tag_set: tag_set(tags), ..run("r", "a") };
     let mut guard = SeriesGuard::new(4);
     guard.bound(&of(&["branch:main", "branch:x", "workflow_name:a"]), NOW);
@@ -193,7 +192,7 @@ fn bounded_and_constant_tags_are_never_to_blame() {
     let mut guard = SeriesGuard::new(4);
     for index in 0..40 {
         let text = |name: &str| Some(format!("{name}{index}"));
-        let completed = CompletedRun {
+        let completed = Completed {
             event: text("event"),
             conclusion: text("conclusion"),
             sender_type: text("type"),
@@ -279,6 +278,47 @@ fn what_is_known_survives_as_json_and_another_format_is_refused() {
     assert!(matches!(SeriesGuard::from_json(8, b"{"), Err(SeriesError::Json(_))));
 }
 
+/// A job with these steps.
+fn job(name: &str, steps: &[&str]) -> Run {
+    let mut completed = completed_job();
+    let job = completed.job.as_mut().unwrap();
+    job.name = Some(name.to_owned());
+    let step = job.steps[0].clone();
+    job.steps = steps.iter().map(|name| Step { name: Some((*name).to_owned()), ..step.clone() }).collect();
+    Tagging { detail: Detail::Steps, ..tagging() }.run(&completed, NOW)
+}
+
+#[test]
+fn the_series_of_a_job_and_of_its_steps_are_those_that_a_payload_has() {
+    let mut guard = SeriesGuard::new(100);
+    let run = job("a", &["x", "y", "y"]);
+    guard.bound(&run, NOW);
+    let sent = payload(&[Slot { second: NOW, runs: vec![Arc::new(run)] }]).series.len();
+    assert_eq!((sent, total(&guard)), (14, 14));
+    guard.bound(&job("a", &["y"]), NOW);
+    assert_eq!(total(&guard), 14, "the same step is the same series in whatever company");
+    assert_eq!(SeriesGuard::from_json(100, guard.to_json().as_bytes()).unwrap().count(NOW), guard.count(NOW));
+    guard.forget(NOW + REMEMBERED_S + 1);
+    assert_eq!((total(&guard), guard.known.len()), (0, 0));
+}
+
+#[test]
+fn new_names_of_steps_beyond_the_limit_are_counted_as_one() {
+    let mut guard = SeriesGuard::new(14);
+    guard.bound(&job("a", &["x", "y"]), NOW);
+    let run = job("a", &["q", "r", "x"]);
+    let run = Run { steps_ms: vec![Some(1), Some(2), Some(4)], ..run };
+    let bounded = guard.bound(&run, NOW);
+    assert_eq!(bounded.capped.as_ref().map(|capped| capped.key), Some("step_name"));
+    let names: Vec<&str> = bounded.tag_set.steps.iter().map(|step| step[1].as_str()).collect();
+    assert_eq!(names, ["step_name:other", "step_name:other", "step_name:x"]);
+    assert_eq!(bounded.steps_ms, [Some(1), Some(2), Some(4)], "each keeps its time");
+    assert_eq!(total(&guard), 18);
+    let bounded = guard.bound(&job("b", &["x"]), NOW);
+    assert!(bounded.tag_set.tags.contains(&"job_name:other".to_owned()), "{:?}", bounded.tag_set.tags);
+    assert_eq!(bounded.capped.map(|capped| capped.key), Some("job_name"));
+}
+
 /// A few names, so that they meet, and any text beside them.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![3 => "[a-z]", 1 => any::text()]
@@ -292,7 +332,7 @@ proptest! {
     ) {
         let mut guard = SeriesGuard::new(max);
         for (repository, workflow, conclusion, is_timed) in names {
-            let mut completed = CompletedRun { workflow: Some(workflow), conclusion: Some(conclusion), ..completed() };
+            let mut completed = Completed { workflow: Some(workflow), conclusion: Some(conclusion), ..completed() };
             completed.repository.name = format!("r{repository}");
             let run = tagging().run(&completed, NOW);
             let run = Run { duration_ms: run.duration_ms.filter(|_| is_timed), ..run };
@@ -308,7 +348,7 @@ proptest! {
             };
             prop_assert_eq!(conclusions(&bounded.tag_set), conclusions(&run.tag_set));
             prop_assert!(bounded.tag_set.tags.is_sorted_by(|a, b| a < b));
-            let counted: usize = guard.known.values().map(|seen| seen.series()).sum();
+            let counted: usize = guard.known.iter().map(|(tag_set, seen)| seen.series(tag_set.subject)).sum();
             prop_assert_eq!(guard.count, counted);
             // Going on where a restart goes on.
             guard = SeriesGuard::from_json(max, guard.to_json().as_bytes()).unwrap();

@@ -1,6 +1,6 @@
 //! Any text and any completed run, as GitHub could tell of it.
 
-use crate::event::{Attempt, CompletedRun, RepoName, RunId, RunKey};
+use crate::event::{Attempt, Completed, Job, JobId, Key, Lasted, RUN_MAX_MS, RepoName, RunId, RunKey, Step};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -37,6 +37,42 @@ fn workflow() -> impl Strategy<Value = (Option<String>, Option<String>)> {
     })
 }
 
+/// Any run or job that `event::parse` can make.
+pub(crate) fn completed() -> impl Strategy<Value = Completed> {
+    prop_oneof![completed_run(), completed_job()]
+}
+
+fn lasted() -> impl Strategy<Value = Lasted> {
+    prop::option::of(0..=RUN_MAX_MS).prop_map(|ms| Lasted { ms, is_odd: false })
+}
+
+prop_compose! {
+    fn step()(name in field(), conclusion in field(), duration in lasted()) -> Step {
+        Step { name, conclusion, duration }
+    }
+}
+
+prop_compose! {
+    fn completed_job()(
+        run in completed_run(),
+        (id, attempt) in (any::<u64>(), 1..=u32::MAX),
+        (of, name, runner_group) in (prop::option::of(any::<u64>()), field(), field()),
+        labels in prop::collection::vec("[a-z0-9=/-]{1,20}|\\PC{1,20}", 0..4),
+        created_at in time(),
+        steps in prop::collection::vec(step(), 0..6),
+    ) -> Completed {
+        let job = Job {
+            run: of.map(RunId), attempt: Attempt(attempt.try_into().unwrap()), name, labels, runner_group, created_at, ran: true, steps, steps_left_out: 0,
+        };
+        Completed {
+            key: Key::Job(JobId(id)),
+            workflow_path: None, event: None, actor: None, triggering_actor: None,
+            job: Some(job),
+            ..run
+        }
+    }
+}
+
 prop_compose! {
     /// Any run that `event::parse` can make.
     pub(crate) fn completed_run()(
@@ -47,14 +83,15 @@ prop_compose! {
         is_default: bool,
         (sender_type, sender, actor, triggering_actor) in (field(), field(), field(), field()),
         (started_at, ended_at) in (time(), time()),
-    ) -> CompletedRun {
-        CompletedRun {
-            key: RunKey { id: RunId(id), attempt: Attempt(attempt.try_into().unwrap()) },
+    ) -> Completed {
+        Completed {
+            key: RunKey { id: RunId(id), attempt: Attempt(attempt.try_into().unwrap()) }.into(),
             repository: RepoName { owner, name },
             on_default_branch: is_default && branch.is_some(),
             workflow, workflow_path, event, branch, conclusion,
             sender_type, sender, actor, triggering_actor, started_at, ended_at,
             url: None,
+            job: None,
         }
     }
 }

@@ -1,11 +1,12 @@
 use super::*;
 use crate::event::{Event, parse};
 use globset::{GlobBuilder, GlobSetBuilder};
+use std::collections::BTreeSet;
 
 const ALL_EXTRA: [ExtraTag; 5] =
     [ExtraTag::RunAttempt, ExtraTag::Sender, ExtraTag::Actor, ExtraTag::TriggeringActor, ExtraTag::WorkflowPath];
 
-fn tags_of(tagging: &Tagging, run: &CompletedRun) -> Vec<String> {
+fn tags_of(tagging: &Tagging, run: &Completed) -> Vec<String> {
     tagging.run(run, 0).tag_set.tags.clone()
 }
 
@@ -19,7 +20,7 @@ fn with_constants(constant: &[&str]) -> Tagging {
 
 /// The value of the tag `branch`.
 fn branch(tagging: &Tagging, branch: &str, on_default_branch: bool) -> String {
-    let run = CompletedRun { branch: Some(branch.to_owned()), on_default_branch, ..completed() };
+    let run = Completed { branch: Some(branch.to_owned()), on_default_branch, ..completed() };
     let tags = tags_of(tagging, &run);
     tags.iter().find_map(|tag| tag.strip_prefix("branch:")).unwrap().to_owned()
 }
@@ -59,19 +60,21 @@ fn each_extra_tag_is_sent_only_where_it_is_asked_for() {
 
 #[test]
 fn every_key_that_a_run_sets_is_reserved() {
-    let tags = tags_of(&with_extra(&ALL_EXTRA), &completed());
-    let mut keys: Vec<&str> = tags.iter().filter_map(|tag| tag.split(':').next()).collect();
-    let mut reserved = RUN_TAG_KEYS;
-    keys.sort_unstable();
-    reserved.sort_unstable();
-    assert_eq!(keys, reserved);
+    let tagging = Tagging { detail: Detail::Steps, ..with_extra(&ALL_EXTRA) };
+    let elements: Vec<TagSet> = [completed(), completed_job()]
+        .iter()
+        .flat_map(|completed| tagging.run(completed, 0).tag_set.elements().map(Cow::into_owned).collect::<Vec<_>>())
+        .collect();
+    let tags = elements.iter().flat_map(|element| &element.tags);
+    let keys: BTreeSet<&str> = tags.filter_map(|tag| tag.split(':').next()).collect();
+    assert_eq!(keys, BTreeSet::from(TAG_KEYS));
 }
 
 #[test]
 fn a_tag_without_a_value_is_left_out() {
     let nothing = |text: Option<&str>| {
         let text = || text.map(str::to_owned);
-        CompletedRun {
+        Completed {
             repository: RepoName { owner: text(), name: "w".to_owned() },
             workflow: text(),
             workflow_path: text(),
@@ -129,7 +132,7 @@ fn the_branch_of_a_fork_is_never_the_default_one() {
             "workflow_run": {"id": 1, "head_branch": "main", "head_repository": {"id": head_id}},
             "repository": {"id": 7, "name": "widgets", "default_branch": "main"},
         });
-        match parse(Some("workflow_run"), body.to_string().as_bytes()).unwrap() {
+        match parse(Some("workflow_run"), body.to_string().as_bytes(), Detail::Runs).unwrap() {
             Event::Completed(run) => tags_of(&tagging(), &run),
             other => panic!("not completed: {other:?}"),
         }
@@ -243,7 +246,7 @@ proptest! {
 
     #[test]
     fn the_tag_of_any_value_is_none_or_begins_with_its_key(value in long_text()) {
-        for key in RUN_TAG_KEYS {
+        for key in TAG_KEYS {
             if let Some(tag) = tag(key, Some(&value)) {
                 assert_form(&tag);
                 let value = tag.strip_prefix(key).and_then(|rest| rest.strip_prefix(':'));
@@ -254,7 +257,7 @@ proptest! {
 
     #[test]
     fn the_tags_of_any_run_obey_the_rules_and_are_sorted_and_unique(
-        run in any::completed_run(),
+        run in any::completed(),
         constant in prop::collection::vec(any::text(), 0..4),
     ) {
         let tags = tags_of(&Tagging { extra: ALL_EXTRA.to_vec(), constant, ..tagging() }, &run);

@@ -32,7 +32,7 @@ fn what_failed_while_the_receiver_was_down_is_taken_in_by_the_service_once() {
         said.done();
         assert_eq!((said.counts("taken in"), said.counts("known")), (taken, known), "{}", said.out);
         assert!(
-            said.out.contains("7 deliveries since") && said.out.contains("3 completed runs not delivered"),
+            said.out.contains("7 deliveries since") && said.out.contains("3 completions not delivered"),
             "{}",
             said.out
         );

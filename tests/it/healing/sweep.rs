@@ -49,7 +49,7 @@ fn holes_are_found_and_filled_at_the_start_and_from_then_on() {
     }
     let (_, page) = service.ask("/");
     assert!(page.contains("Recovery") && page.contains("last sweep") && page.contains("holes filled"), "{page}");
-    service.wait_for_log("its run is taken in");
+    service.wait_for_log("it is taken in");
     scene.intake.wait_until(|state| state.count(TOTAL) >= 3.0, crate::harness::PATIENCE);
     service.stop();
     scene.assert_counted(3);

@@ -1,0 +1,243 @@
+//! Jobs that GitHub did not deliver, told of twice, or told of again without having run them: each counted once, exactly.
+
+use super::*;
+use crate::{
+    github::{CopiedId, JobBuilder, Step, workflow_job},
+    hub::Config,
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+const RUN: u64 = 22_640_158_713;
+const JOBS: u64 = 30;
+
+/// A delivery of anything.
+enum Told {
+    Run(RunBuilder),
+    Job(JobBuilder),
+}
+
+impl Told {
+    fn deliver(&self, service: &Service) {
+        let answer = match self {
+            Self::Run(run) => service.deliver(run),
+            Self::Job(job) => service.deliver(job),
+        };
+        assert!([200, 202].contains(&answer.status), "{answer:?}");
+    }
+
+    /// It is tried, and nobody answers.
+    fn fail(&self, scene: &Scene) {
+        match self {
+            Self::Run(run) => scene.hub.complete_unheard(run, 0),
+            Self::Job(job) => scene.hub.complete_unheard(job, 504),
+        };
+    }
+}
+
+/// What has run of a job: how often, and for how long in all it waited, ran, and did its steps.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Sums {
+    jobs: f64,
+    queued_s: f64,
+    duration_s: f64,
+    steps: f64,
+    steps_s: f64,
+}
+
+/// By the payload that GitHub would send of a job that ran.
+fn add(sums: &mut BTreeMap<String, Sums>, job: &JobBuilder) {
+    let payload: Value = serde_json::from_str(&job.body()).unwrap();
+    let job = &payload["workflow_job"];
+    let second = |time: &Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+    let between = |from: &Value, to: &Value| f64::from(i32::try_from(second(to) - second(from)).unwrap());
+    let sums = sums.entry(job["name"].as_str().unwrap().replace(' ', "_")).or_default();
+    sums.jobs += 1.0;
+    sums.queued_s += between(&job["created_at"], &job["started_at"]);
+    sums.duration_s += between(&job["started_at"], &job["completed_at"]);
+    for step in job["steps"].as_array().unwrap() {
+        sums.steps += 1.0;
+        sums.steps_s += between(&step["started_at"], &step["completed_at"]);
+    }
+}
+
+/// What the intake has stored.
+fn stored(scene: &Scene) -> BTreeMap<String, Sums> {
+    let mut all: BTreeMap<String, Sums> = BTreeMap::new();
+    for ((metric, tags, _), value) in scene.intake.stored() {
+        let Some(name) = tags.iter().find_map(|tag| tag.strip_prefix("job_name:")) else { continue };
+        let sums = all.entry(name.to_owned()).or_default();
+        match metric.strip_prefix("github.actions.").unwrap() {
+            "job.total" => sums.jobs += value,
+            "job.queued_duration_second_total" => sums.queued_s += value,
+            "job.duration_second_total" => sums.duration_s += value,
+            "step.total" => sums.steps += value,
+            "step.duration_second_total" => sums.steps_s += value,
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The first attempt: six of its jobs fail. No two wait or run for as long.
+fn first_attempt(start: i64) -> crate::github::AttemptBuilder {
+    let job = |number: u64| {
+        let offset = i64::try_from(number).unwrap();
+        let (from, to) = (start + 3 + offset, start + 60 + 2 * offset);
+        let failed = number % 5 == 0;
+        let conclusion = if failed { "failure" } else { "success" };
+        let steps = [Step::new("Build", "success", [from, from + 20]), Step::new("Test", conclusion, [from + 20, to])];
+        let job = workflow_job(1000 + number).name(&format!("job {number}")).labels(&["self-hosted", "linux"]);
+        job.created_at(start).started_at(from).completed_at(to).conclusion(Some(conclusion)).steps(&steps)
+    };
+    let jobs: Vec<JobBuilder> = (1..=JOBS).map(job).collect();
+    workflow_run(RUN).started_at(start).updated_at(start + 125).with_jobs(&jobs)
+}
+
+/// Those that GitHub tells of though they did not run, with the ID they had.
+fn told_again(attempt: &crate::github::AttemptBuilder, ids: &[u64]) -> Vec<JobBuilder> {
+    attempt.jobs().iter().filter(|job| ids.contains(&job.id())).cloned().collect()
+}
+
+#[test]
+fn each_job_is_counted_as_often_as_it_ran_in_whatever_order_it_is_told_of() {
+    let scene = Scene::new();
+    let url = nowhere();
+    let config =
+        Config { url, content_type: "json".to_owned(), secret: Some(SECRET.to_owned()), insecure_ssl: "0".to_owned() };
+    scene.hub.hook_of(REPOSITORY, config, &["workflow_job", "workflow_run"]);
+    let start = now() - 1500;
+    let mut attempts = vec![first_attempt(start)];
+    let mut extra = Vec::new();
+    scene.hub.complete_silently(&attempts[0]);
+    for (again_at, still_failing) in [(start + 300, &["job 5", "job 10"][..]), (start + 700, &[])] {
+        let ends = |job: JobBuilder| {
+            let fails = still_failing.iter().any(|name| job.is_called(name));
+            let conclusion = if fails { "failure" } else { "success" };
+            job.conclusion(Some(conclusion))
+        };
+        let ids: Vec<u64> = attempts[attempts.len() - 1].jobs().iter().map(JobBuilder::id).collect();
+        scene.hub.set_copied_id(CopiedId::Old);
+        extra.extend(told_again(&scene.hub.failed_jobs_again(RUN, again_at, ends), &ids));
+        scene.hub.set_copied_id(CopiedId::Fresh);
+        let again = scene.hub.failed_jobs_again(RUN, again_at, ends);
+        scene.hub.complete_silently(&again);
+        attempts.push(again);
+    }
+    // What ran: all at first, then those that had failed. The rest of the later attempts are copies.
+    let mut ran: BTreeMap<String, Sums> = BTreeMap::new();
+    attempts[0].jobs().iter().for_each(|job| add(&mut ran, job));
+    for (attempt, names) in
+        [(1, &["job 5", "job 10", "job 15", "job 20", "job 25", "job 30"][..]), (2, &["job 5", "job 10"])]
+    {
+        let again: Vec<&JobBuilder> =
+            attempts[attempt].jobs().iter().filter(|job| names.iter().any(|name| job.is_called(name))).collect();
+        assert_eq!(again.len(), names.len());
+        again.into_iter().for_each(|job| add(&mut ran, job));
+    }
+    assert_eq!(ran.values().map(|sums| sums.jobs).sum::<f64>(), 38.0);
+    let mut told: Vec<Told> = extra.into_iter().map(Told::Job).collect();
+    for attempt in &attempts {
+        told.push(Told::Run(attempt.run().clone()));
+        told.extend(attempt.jobs().iter().cloned().map(Told::Job));
+    }
+    let mut random = fastrand::Rng::with_seed(10);
+    random.shuffle(&mut told);
+    let service = Start::live(&scene.cache_dir(), &scene.intake).argument("--jobs").argument("--steps").start();
+    for (number, told) in told.iter().enumerate() {
+        match number % 5 {
+            // GitHub never tries.
+            0 => {}
+            // Nobody answers.
+            1 => told.fail(&scene),
+            // It comes twice.
+            2 => [told, told].iter().for_each(|told| told.deliver(&service)),
+            _ => told.deliver(&service),
+        }
+    }
+    service.stop();
+    assert_ne!(stored(&scene), ran, "something was lost");
+    let recovered = scene.recover(&["--jobs", "--steps"]);
+    assert!(recovered.done().counts("taken in") > 0, "{}", recovered.out);
+    let filled = scene.backfill(&["--jobs", "--steps"]);
+    assert!(filled.done().counts("taken in") > 0, "{}", filled.out);
+    assert_eq!(scene.backfill(&["--jobs", "--steps"]).done().counts("taken in"), 0);
+    assert_eq!(scene.recover(&["--jobs", "--steps", "--all"]).done().counts("taken in"), 0);
+    assert_eq!(stored(&scene), ran);
+    scene.assert_counted(3);
+    let mut sent = scene.sent();
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(sent.len(), 38 + 3);
+}
+
+#[test]
+fn without_the_flag_jobs_are_neither_recovered_nor_asked_for() {
+    let scene = Scene::new();
+    let config = Config { url: nowhere(), content_type: "json".to_owned(), secret: None, insecure_ssl: "0".to_owned() };
+    scene.hub.hook_of(REPOSITORY, config, &["workflow_job", "workflow_run"]);
+    scene.hub.complete_unheard(&first_attempt(now() - 600), 0);
+    assert_eq!(scene.recover(&[]).done().counts("taken in"), 1);
+    assert_eq!(scene.backfill(&[]).done().counts("taken in"), 0);
+    assert_eq!(scene.hub.count(|asked| asked.path.contains("/jobs")), 0);
+    // The run is recorded; its jobs are not.
+    let plan = scene.backfill(&["--jobs", "--plan"]);
+    assert!(plan.done().out.contains("30 are missing; nothing was taken in"), "{}", plan.out);
+    assert_eq!(scene.backfill(&["--jobs"]).done().counts("taken in"), 30);
+    assert_eq!(scene.backfill(&["--jobs"]).done().counts("known"), 31);
+    scene.assert_counted(1);
+}
+
+#[test]
+fn the_tags_of_a_job_that_was_listed_are_those_of_its_delivery() {
+    let scene = Scene::new();
+    let attempt = first_attempt(now() - 600);
+    scene.hub.complete_silently(&attempt);
+    let service = Start::live(&scene.cache_dir(), &scene.intake).argument("--jobs").start();
+    for job in &attempt.jobs()[..5] {
+        service.deliver(job);
+    }
+    service.stop();
+    scene.backfill(&["--jobs"]).done();
+    let of_jobs = scene.intake.stored().into_keys().filter(|(metric, ..)| metric == "github.actions.job.total");
+    let others: Vec<Vec<String>> = of_jobs
+        .map(|(_, tags, _)| tags.into_iter().filter(|tag| !tag.starts_with("job_name:")).collect::<Vec<String>>())
+        .filter(|tags| tags.contains(&"conclusion:success".to_owned()))
+        .collect();
+    assert!(others.len() >= 24 && others.iter().all(|tags| *tags == others[0]), "{others:#?}");
+}
+
+#[test]
+fn a_sweep_finds_jobs_too() {
+    let scene = Scene::new();
+    let config = Config { url: nowhere(), content_type: "json".to_owned(), secret: None, insecure_ssl: "0".to_owned() };
+    scene.hub.hook_of(REPOSITORY, config, &["workflow_job"]);
+    scene.hub.complete_unheard(&first_attempt(now() - 600), 0);
+    let service = Start::live(&scene.cache_dir(), &scene.intake)
+        .with_admin()
+        .argument("--jobs")
+        .argument("--recover-every=1s")
+        .argument(&format!("--repository={REPOSITORY}"))
+        .argument(&format!("--github-url={}", scene.hub.url()))
+        .variable("GITHUB_TOKEN", &scene.token)
+        .start();
+    service.wait_for_log("no webhook delivers workflow_run");
+    service.wait_for_status(|status| status["recovery"]["holes_filled"] == 30);
+    service.stop();
+}
+
+#[test]
+fn a_webhook_is_made_for_jobs_where_that_is_asked_for() {
+    let scene = Scene::new();
+    let service = Start::live(&scene.cache_dir(), &scene.intake).argument("--jobs").start();
+    let url = webhook(&service);
+    let register =
+        |more: &[&str]| scene.run(&[&["register", "--repository", REPOSITORY, "--url", &url], more].concat());
+    register(&[]).done();
+    assert!(register(&["--jobs"]).done().out.contains("will add the event workflow_job"));
+    assert_eq!(scene.hub.hooks()[0].events, ["workflow_job", "workflow_run"]);
+    assert!(register(&["--jobs"]).done().out.contains("the webhook is as it should be"));
+    assert!(register(&[]).done().out.contains("the webhook is as it should be"), "another's event stays");
+    let delivered = scene.hub.complete(&first_attempt(now() - 600));
+    assert!(delivered.len() == 31 && delivered.iter().all(|delivery| delivery.status_code == 202), "{delivered:?}");
+}
