@@ -24,12 +24,14 @@ pub enum HolesError {
     #[error(transparent)]
     Receiver(#[from] InletError),
     /// There is no webhook that brings runs.
-    #[error("{place} has no webhook for runs{}", hook.map(|id| format!(" with the ID {id}")).unwrap_or_default())]
+    #[error("{place} has no webhook for {}{}", detail.events().join(" or "), hook.map(|id| format!(" with the ID {id}")).unwrap_or_default())]
     NoHook {
         /// Where it was looked for.
         place: Place,
         /// The one that was asked for.
         hook: Option<u64>,
+        /// What it would have to bring.
+        detail: Detail,
     },
 }
 
@@ -79,7 +81,7 @@ pub(crate) async fn hooks(
     let is_wanted = |hook: &Hook| wanted.map_or(brings(hook), |id| hook.id == id);
     let hooks: Vec<Hook> = hooks.filter(is_wanted).collect();
     if hooks.is_empty() {
-        return Err(HolesError::NoHook { place: place.clone(), hook: wanted });
+        return Err(HolesError::NoHook { place: place.clone(), hook: wanted, detail });
     }
     if let Some(event) = detail.events().iter().find(|event| !hooks.iter().any(|hook| hook.is_for(event))) {
         log::warn!("{place}: no webhook delivers {event}: `runhound register --jobs` adds it");
