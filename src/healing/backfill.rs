@@ -46,12 +46,11 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
                 missing.tell(place, now, arguments.late)?;
                 tally.known += missing.attempts - missing.keys();
                 let filling = Filling { github: &github, place, look: &look, detail, late: arguments.late, now };
-                match &way {
-                    Some(way) => filling.fill(way, missing, &mut tally).await?,
-                    None => {
-                        let keys = filling.count(missing, &mut tally).await?;
-                        writeln!(io::stdout(), "{keys} are missing; nothing was taken in")?;
-                    }
+                if let Some(way) = &way {
+                    filling.fill(way, missing, &mut tally).await?;
+                } else {
+                    let keys = filling.count(missing, &mut tally).await?;
+                    writeln!(io::stdout(), "{keys} are missing; nothing was taken in")?;
                 }
             }
             Ok(())

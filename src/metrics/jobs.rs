@@ -13,16 +13,13 @@ pub(super) fn fold_matrix(name: &str) -> String {
     let mut rest = name;
     while let Some(at) = rest.find(" (") {
         let (before, values) = rest.split_at(at);
-        match values_end(values) {
-            Some(end) => {
-                folded.push_str(before);
-                rest = values.get(end..).unwrap_or_default();
-            }
-            None => {
-                let kept = at + 2;
-                folded.push_str(rest.get(..kept).unwrap_or_default());
-                rest = rest.get(kept..).unwrap_or_default();
-            }
+        if let Some(end) = values_end(values) {
+            folded.push_str(before);
+            rest = values.get(end..).unwrap_or_default();
+        } else {
+            let kept = at + 2;
+            folded.push_str(rest.get(..kept).unwrap_or_default());
+            rest = rest.get(kept..).unwrap_or_default();
         }
     }
     folded.push_str(rest);
