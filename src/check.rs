@@ -8,6 +8,7 @@ use crate::{
     explain::explain,
     ledger::{self, Entries, Files, LockError, Mode, OpenError, RealDisk, Repaired, Storage},
     limits::{Limits, raise_open_files},
+    metrics::{Subject, Tagging},
 };
 use std::{error::Error, fmt, io::Write, sync::Arc};
 
@@ -88,8 +89,8 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
     let settings = Settings::new(Mode::DryRun, &arguments.cache_dir, &arguments.common, Vec::new().into(), environment);
     findings.push(match settings {
         Ok(settings) => Ok(fine(format!(
-            "metrics: {}.workflow_run.*, constant tags: {}",
-            settings.tagging.prefix,
+            "metrics: {}, constant tags: {}",
+            listed(&patterns(&settings.tagging)),
             listed(&settings.tagging.constant)
         ))),
         Err(error) => Err(misconfigured(&error)),
@@ -202,6 +203,10 @@ fn report(repaired: &Repaired) -> Vec<String> {
         });
     }
     lines
+}
+
+fn patterns(tagging: &Tagging) -> Vec<String> {
+    Subject::of(tagging.detail).iter().map(|subject| subject.pattern(&tagging.prefix)).collect()
 }
 
 fn listed(tags: &[String]) -> String {

@@ -35,7 +35,7 @@ Secrets and Datadog's own settings come from the environment only:
   DD_SITE                     Datadog's site [default: datadoghq.com]
   DD_URL, DD_DD_URL           base URL of the intake in place of the site; it may have a path; DD_DD_URL wins
   DD_ENV                      sent as the tag env
-  DD_TAGS                     tags for every run, separated by spaces or commas
+  DD_TAGS                     tags for all that is sent, separated by spaces or commas
   RUST_LOG                    what is logged [default: info]";
 
 /// GitHub Actions workflow runs, delivered to Datadog exactly once
@@ -158,7 +158,7 @@ pub enum Command {
     Check(Check),
     /// Make the webhook, or mend it, and see it answered
     ///
-    /// It delivers completed runs as JSON, signed with the secret of the environment, to a receiver whose certificate GitHub
+    /// It delivers completed runs, and jobs with --jobs, as JSON, signed with the secret of the environment, to a receiver whose certificate GitHub
     /// verifies. What is as it should be stays as it is.
     #[command(after_help = ENVIRONMENT)]
     Register(Register),
@@ -202,10 +202,10 @@ impl Command {
 /// What `serve`, `replay` and `check` share.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// What to do with a re-run: its attempts share one ID
+    /// What to do with a re-run: its attempts share one ID. Where they are dropped, so are their jobs
     #[arg(long, env = "RUNHOUND_RERUNS", value_enum, default_value_t)]
     pub reruns: Reruns,
-    /// Owners (`acme`) and repositories (`acme/web-*`) that runs are taken of; others are ignored [default: all]
+    /// Owners (`acme`) and repositories (`acme/web-*`) that runs and jobs are taken of; others are ignored [default: all]
     #[arg(long, env = "RUNHOUND_REPOSITORIES", value_name = "GLOB", value_delimiter = ',')]
     pub repositories: Vec<String>,
     #[command(flatten)]
@@ -234,7 +234,7 @@ pub struct TagArgs {
     /// Take completed jobs too, where the webhook delivers `workflow_job`: how long they queued and ran. Each name is billed
     #[arg(long, env = "RUNHOUND_JOBS", value_parser = truth)]
     pub jobs: bool,
-    /// With --jobs: take their steps too. Each step of each job is billed
+    /// Take the steps of jobs too. Each step of each job is billed. Needs --jobs
     #[arg(long, env = "RUNHOUND_STEPS", value_parser = truth)]
     pub steps: bool,
     /// Count all jobs of a matrix as one: `test (ubuntu, 3.12)` as `test`

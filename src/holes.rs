@@ -83,10 +83,14 @@ pub(crate) async fn hooks(
     if hooks.is_empty() {
         return Err(HolesError::NoHook { place: place.clone(), hook: wanted, detail });
     }
-    if let Some(event) = detail.events().iter().find(|event| !hooks.iter().any(|hook| hook.is_for(event))) {
-        log::warn!("{place}: no webhook delivers {event}: `runhound register --jobs` adds it");
-    }
     Ok(hooks)
+}
+
+/// Warns of events that none of these webhooks brings: another place's may.
+pub(crate) fn tell_unheard(place: &Place, hooks: &[Hook], detail: Detail) {
+    for event in detail.events().iter().filter(|event| !hooks.iter().any(|hook| hook.is_for(event))) {
+        log::warn!("{place}: no webhook delivers {event} here");
+    }
 }
 
 /// The completions in a webhook's log since a second that no try has delivered, the oldest first; with `all`, those too that

@@ -263,11 +263,10 @@ impl Receiver {
 
     /// Tells of what was told and cannot be, or is too much.
     fn note_odd(&self, completed: &Completed, run: &str) {
-        let odd = completed.odd_times();
+        let odd = completed.odd_times(self.tagging.detail);
         if odd > 0 {
             self.ledger.vitals().note_odd_times(odd);
-            log::warn!(run; "odd times: {odd} of its times cannot be: one that ended before it started counts as 0, one of \
-                 more than 35 days is left out");
+            log::warn!(run; "odd times: {odd} of its times cannot be: below 0 they count as 0, above 35 days they are left out");
         }
         let left_out = completed.job.as_ref().map_or(0, |job| job.steps_left_out);
         if left_out > 0 && self.tagging.detail == Detail::Steps {

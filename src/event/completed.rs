@@ -1,6 +1,6 @@
 //! What has completed, as GitHub told of it.
 
-use super::{Attempt, Key, RunId};
+use super::{Attempt, Detail, Key, RunId};
 use jiff::Timestamp;
 use std::fmt;
 
@@ -153,10 +153,11 @@ impl Completed {
         }
     }
 
-    /// How many of its times cannot be.
+    /// How many of its times cannot be, of those that are counted in this detail.
     #[must_use]
-    pub fn odd_times(&self) -> usize {
-        let steps = self.job.iter().flat_map(|job| &job.steps).map(|step| step.duration);
+    pub fn odd_times(&self, detail: Detail) -> usize {
+        let steps = self.job.iter().filter(|_| detail == Detail::Steps).flat_map(|job| &job.steps);
+        let steps = steps.map(|step| step.duration);
         [self.duration(), self.queued()].into_iter().chain(steps).filter(|lasted| lasted.is_odd).count()
     }
 }

@@ -44,6 +44,12 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
             for place in &arguments.repository {
                 let missing = find(&github, place, (since, until), &look, detail).await?;
                 missing.tell(place, now, arguments.late)?;
+                if detail >= Detail::Jobs && !missing.found.is_empty() {
+                    writeln!(
+                        io::stdout(),
+                        "  the jobs of each attempt are looked at too; --late holds for them as well"
+                    )?;
+                }
                 tally.known += missing.attempts - missing.keys();
                 let filling = Filling { github: &github, place, look: &look, detail, late: arguments.late, now };
                 if let Some(way) = &way {

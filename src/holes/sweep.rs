@@ -3,7 +3,7 @@
 //! Invariant: a completion that was found is fetched once for good, however often its failed tries are seen. What stands in the
 //! way at one place keeps no other from being healed.
 
-use super::{Hole, HolesError, Patience, holes, hooks, is_of_one, recorded};
+use super::{Hole, HolesError, Patience, holes, hooks, is_of_one, recorded, tell_unheard};
 use crate::{
     event::Detail,
     explain::explain,
@@ -13,7 +13,11 @@ use crate::{
     vitals::Vitals,
 };
 use jiff::Timestamp;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How far back the longest of GitHub's logs reach: seven days, on an Enterprise Server; on github.com three. Source: "Viewing
 /// webhook deliveries".
@@ -34,6 +38,8 @@ pub(crate) struct Sweeper {
     every: Duration,
     inlet: Inlet,
     detail: Detail,
+    /// The places whose webhooks have been seen.
+    seen: HashSet<Place>,
     vitals: Arc<Vitals>,
     /// Completions that were fetched, or are gone, each with the second of its last try.
     settled: HashMap<String, i64>,
@@ -68,7 +74,17 @@ impl Sweeper {
         let since = Timestamp::now().as_second() - KEPT_S;
         let places = places.into_iter().map(|place| (place, since)).collect();
         let (detail, settled, open) = (receiver.detail(), HashMap::new(), Vec::new());
-        Self { github, places, every, inlet: Inlet::Here(receiver), detail, vitals, settled, open }
+        Self {
+            github,
+            places,
+            every,
+            inlet: Inlet::Here(receiver),
+            detail,
+            seen: HashSet::new(),
+            vitals,
+            settled,
+            open,
+        }
     }
 
     /// Works for ever.
@@ -100,7 +116,11 @@ impl Sweeper {
     }
 
     async fn look(&mut self, place: &Place, since: i64) -> Result<(), HolesError> {
-        for hook in hooks(&self.github, place, None, self.detail).await? {
+        let hooks = hooks(&self.github, place, None, self.detail).await?;
+        if self.seen.insert(place.clone()) {
+            tell_unheard(place, &hooks, self.detail);
+        }
+        for hook in hooks {
             let holes = holes(&self.github, place, hook.id, since, (self.detail, false), || {}).await?;
             for hole in holes {
                 let is_open = self.open.iter().any(|open| open.hole.last.guid == hole.last.guid);

@@ -3,7 +3,6 @@
 //! Invariant: it is made of what payloads are made of, so that it cannot tell anything else.
 
 use super::{ExtraTag, Metric, MetricKind, Subject, TAG_KEYS, Tagging};
-use crate::event::Detail;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt;
@@ -22,26 +21,26 @@ struct Described {
     unit: Option<&'static str>,
     description: &'static str,
     tags: Vec<String>,
+    /// What it is of.
+    #[serde(skip)]
+    subject: Subject,
 }
 
 impl Catalogue {
     /// What is sent by a service that tags its runs so.
     #[must_use]
     pub fn new(tagging: &Tagging) -> Self {
-        let subjects: &[Subject] = match tagging.detail {
-            Detail::Runs => &[Subject::Run],
-            Detail::Jobs => &[Subject::Run, Subject::Job],
-            Detail::Steps => &[Subject::Run, Subject::Job, Subject::Step],
-        };
         let described = |(subject, metric): (Subject, &Metric)| Described {
             name: metric.of(&tagging.prefix, subject, "{conclusion}"),
             kind: metric.kind().name(),
             unit: metric.unit(),
             description: metric.description(subject),
             tags: tags(tagging, subject),
+            subject,
         };
-        let metrics =
-            subjects.iter().flat_map(|subject| subject.metrics().iter().map(move |metric| (*subject, metric)));
+        let metrics = Subject::of(tagging.detail)
+            .iter()
+            .flat_map(|subject| subject.metrics().iter().map(move |metric| (*subject, metric)));
         Self(metrics.map(described).collect())
     }
 }
@@ -87,7 +86,12 @@ impl fmt::Display for Catalogue {
         let width = tags.iter().map(|tag| tag.len()).max().unwrap_or_default();
         writeln!(f, "\n{:width$}  what it is", "tag")?;
         for tag in tags {
-            writeln!(f, "{tag:width$}  {}", describe(tag))?;
+            let of =
+                |has: bool| self.0.iter().filter(move |metric| metric.tags.iter().any(|known| known == tag) == has);
+            let mut subjects: Vec<&str> = of(true).map(|metric| metric.subject.name()).collect();
+            subjects.dedup();
+            let only = of(false).next().map(|_| format!(" (only of {})", subjects.join(" and "))).unwrap_or_default();
+            writeln!(f, "{tag:width$}  {}{only}", describe(tag))?;
         }
         Ok(())
     }

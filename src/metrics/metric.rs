@@ -1,6 +1,7 @@
 //! The metrics: of what, named how, of which type and unit, and their values.
 
 use super::{METRIC_NAME_MAX_CHARS, Point, Run, TagSet, json_bytes};
+use crate::event::Detail;
 use serde::{Deserialize, Serialize};
 
 /// What a metric is of.
@@ -17,12 +18,28 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// What there are metrics of, in this detail.
+    #[must_use]
+    pub const fn of(detail: Detail) -> &'static [Self] {
+        match detail {
+            Detail::Runs => &[Self::Run],
+            Detail::Jobs => &[Self::Run, Self::Job],
+            Detail::Steps => &[Self::Run, Self::Job, Self::Step],
+        }
+    }
+
+    /// A pattern of all its metrics.
+    #[must_use]
+    pub fn pattern(self, prefix: &str) -> String {
+        format!("{prefix}.{}.*", self.name())
+    }
+
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
     pub(super) fn is_run(&self) -> bool {
         *self == Self::Run
     }
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Run => "workflow_run",
             Self::Job => "job",

@@ -73,13 +73,13 @@ fn is_poisoned(key: Key) -> bool {
     workflow(key) == POISON
 }
 
-/// The steps of a job: some have the same ones, whatever their own conclusion, and some more of them.
+/// The steps of a job: of one workflow some have the same ones, whatever their own conclusion, and some more of them.
 fn steps(key: Key) -> Vec<Vec<String>> {
     let step = |conclusion: &str, name: &str| vec![format!("conclusion:{conclusion}"), format!("step_name:{name}")];
     let all = vec![step("failure", "test"), step("success", "build"), step("success", "build")];
     match key {
         Key::Run(_) => Vec::new(),
-        Key::Job(job) => all.into_iter().skip(usize::try_from(job.0 % 4).unwrap()).collect(),
+        Key::Job(job) => all.into_iter().skip(usize::try_from(job.0 / 4 % 4).unwrap()).collect(),
     }
 }
 
@@ -182,7 +182,7 @@ impl World {
         let steps = steps(key);
         let (subject, conclusion) = match key {
             Key::Run(_) => (Subject::Run, "success"),
-            Key::Job(job) => (Subject::Job, if job.0 % 2 == 0 { "success" } else { "failure" }),
+            Key::Job(job) => (Subject::Job, if job.0 / 4 % 2 == 0 { "success" } else { "failure" }),
         };
         let tags = vec![format!("conclusion:{conclusion}"), workflow(key).to_owned()];
         let tag_set = TagSet { prefix: "github.actions".to_owned(), subject, tags, steps };
