@@ -111,21 +111,39 @@ pub struct Run {
     /// How long it took, in milliseconds; `None` where no start or no end is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
-    /// How long a job waited for its runner, in milliseconds.
+    /// What a job has beside that. Behind a pointer, for of runs there may be a million.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queued_ms: Option<u64>,
-    /// How long each of the steps in its tag set took, in milliseconds.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub steps_ms: Vec<Option<u64>>,
+    pub job: Option<Box<JobTimes>>,
     /// Its tags.
     pub tag_set: Arc<TagSet>,
 }
 
+/// The times of a job, in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTimes {
+    /// How long it waited for its runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<u64>,
+    /// How long each of the steps in its tag set took.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps_ms: Vec<Option<u64>>,
+}
+
 impl Run {
-    /// The same with another tag set, whose steps took so long.
-    pub(crate) fn tagged(&self, tag_set: Arc<TagSet>, steps_ms: Vec<Option<u64>>) -> Self {
-        let Self { key, end, duration_ms, queued_ms, .. } = *self;
-        Self { key, end, duration_ms, queued_ms, steps_ms, tag_set }
+    /// The same with another tag set, and with times of a job that has it.
+    pub(crate) fn tagged(&self, tag_set: Arc<TagSet>, job: Option<Box<JobTimes>>) -> Self {
+        let Self { key, end, duration_ms, .. } = *self;
+        Self { key, end, duration_ms, job, tag_set }
+    }
+
+    /// How long a job waited for its runner.
+    pub(crate) fn queued_ms(&self) -> Option<u64> {
+        self.job.as_ref().and_then(|job| job.queued_ms)
+    }
+
+    /// How long each of the steps in its tag set took.
+    pub(crate) fn steps_ms(&self) -> &[Option<u64>] {
+        self.job.as_ref().map(|job| job.steps_ms.as_slice()).unwrap_or_default()
     }
 }
 

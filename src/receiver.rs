@@ -9,7 +9,7 @@ mod server;
 use crate::{
     answers::{healthz, not_found, wrong_method},
     config::Repositories,
-    event::{self, Attempt, Completed, Detail, Event, STEPS_MAX},
+    event::{self, Completed, Detail, Event},
     explain::{self, explain},
     ledger::{Accepted, Ledger, Reruns, Unavailable},
     limits::Limits,
@@ -226,13 +226,13 @@ impl Receiver {
         if self.repositories.as_ref().is_some_and(|repositories| !repositories.take(&completed.repository)) {
             return Some("repository not in --repositories");
         }
-        let is_of_a_rerun = completed.job.is_some() && completed.attempt() > Attempt::FIRST;
-        (is_of_a_rerun && self.reruns == Reruns::Drop).then_some("job of a re-run")
+        (self.reruns == Reruns::Drop && completed.is_job_of_rerun()).then_some("job of a re-run")
     }
 
     async fn accept(&self, completed: &Completed, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
         let now = now();
         let run = self.tagging.run(completed, now);
+        let steps = run.steps_ms().len();
         let accepted = self.ledger.accept(run, now).await?;
         let outcome = match accepted {
             Accepted::New => Outcome::Accepted,
@@ -242,7 +242,7 @@ impl Receiver {
         let repository = completed.repository.to_string();
         let delivery = guid.unwrap_or("-");
         if accepted == Accepted::New {
-            self.note_odd(completed, &run);
+            self.note_odd(completed, &run, steps);
         }
         log::info!(delivery, run = run.as_str(), repository = repository.as_str(); "{}", outcome.name());
         self.ledger.vitals().delivered(Delivered {
@@ -262,15 +262,15 @@ impl Receiver {
     }
 
     /// Tells of what was told and cannot be, or is too much.
-    fn note_odd(&self, completed: &Completed, run: &str) {
+    fn note_odd(&self, completed: &Completed, run: &str, steps: usize) {
         let odd = completed.odd_times(self.tagging.detail);
         if odd > 0 {
             self.ledger.vitals().note_odd_times(odd);
             log::warn!(run; "odd times: {odd} of its times cannot be: below 0 they count as 0, above 35 days they are left out");
         }
-        let left_out = completed.job.as_ref().map_or(0, |job| job.steps_left_out);
-        if left_out > 0 && self.tagging.detail == Detail::Steps {
-            log::warn!(run; "{left_out} of its steps are left out: {STEPS_MAX} of a job are counted");
+        let all = completed.job.as_ref().map_or(0, |job| job.steps.len() + job.steps_left_out);
+        if all > steps && self.tagging.detail == Detail::Steps {
+            log::warn!(run; "{} of its steps are left out: no more of a job are counted than one request has room for", all - steps);
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn tag_set(number: u64) -> TagSet {
 /// A run, as it is handed to the ledger.
 pub(crate) fn run(number: u64, end: i64, tag_set: Arc<TagSet>) -> Result<Run> {
     let key = (FIRST_ID + number).to_string().parse()?;
-    Ok(Run { key, end, duration_ms: Some(61_000 + number % 1_000), queued_ms: None, steps_ms: Vec::new(), tag_set })
+    Ok(Run { key, end, duration_ms: Some(61_000 + number % 1_000), job: None, tag_set })
 }
 
 /// Writes the file of sent IDs, as `JSON.stringify({ sent }, null, 2)` does.

@@ -3,7 +3,7 @@
 //! Invariant: it derives to the run as it was. Datadog's form of a tag is kept by putting it in again.
 
 use crate::{
-    event::{Key, RUN_MAX_MS},
+    event::{JobId, Key, RUN_MAX_MS, RunKey},
     metrics::{Run, TagSet},
 };
 use serde_json::{Value, json};
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 /// The request of a delivery that derives to `run` again.
 pub(super) fn delivery_of(run: &Run) -> Value {
     let (event, object) = match run.key {
-        Key::Run(_) => ("workflow_run", workflow_run(run)),
-        Key::Job(_) => ("workflow_job", workflow_job(run)),
+        Key::Run(key) => ("workflow_run", workflow_run(run, key)),
+        Key::Job(key) => ("workflow_job", workflow_job(run, key)),
     };
     let tags = Tags(&run.tag_set);
     let default_branch = tags.is_default_branch().then(|| tags.branch()).flatten();
@@ -33,10 +33,7 @@ pub(super) fn delivery_of(run: &Run) -> Value {
     json!({"headers": {"Content-Type": "application/json", "X-GitHub-Event": event}, "payload": payload})
 }
 
-fn workflow_run(run: &Run) -> Value {
-    let Key::Run(key) = run.key else {
-        return Value::Null;
-    };
+fn workflow_run(run: &Run, key: RunKey) -> Value {
     let tags = Tags(&run.tag_set);
     let end_ms = run.end.saturating_mul(1000);
     let start = run.duration_ms.and_then(|lasted| time(end_ms.saturating_sub_unsigned(lasted)));
@@ -54,17 +51,15 @@ fn workflow_run(run: &Run) -> Value {
     })
 }
 
-fn workflow_job(run: &Run) -> Value {
-    let Key::Job(key) = run.key else {
-        return Value::Null;
-    };
+fn workflow_job(run: &Run, key: JobId) -> Value {
     let tags = Tags(&run.tag_set);
+    let queued_ms = run.queued_ms();
     let end_ms = run.end.saturating_mul(1000);
     // One that waited and has no duration ran for longer than can be believed.
-    let lasted = run.duration_ms.or(run.queued_ms.map(|_| RUN_MAX_MS + 1));
+    let lasted = run.duration_ms.or(queued_ms.map(|_| RUN_MAX_MS + 1));
     let start_ms = lasted.map(|lasted| end_ms.saturating_sub_unsigned(lasted));
-    let made_ms = start_ms.zip(run.queued_ms).map(|(start, queued)| start.saturating_sub_unsigned(queued));
-    let steps = run.tag_set.steps.iter().zip(&run.steps_ms).map(|(step, ms)| {
+    let made_ms = start_ms.zip(queued_ms).map(|(start, queued)| start.saturating_sub_unsigned(queued));
+    let steps = run.tag_set.steps.iter().zip(run.steps_ms()).map(|(step, ms)| {
         json!({
             "name": value(step, "step_name"),
             "status": "completed",
@@ -185,14 +180,7 @@ mod tests {
         let tags = ["branch:release/1", "conclusion:success", "default_branch:false", "repository_name:w"];
         let tag_set = TagSet::of_runs(tagging.prefix.clone(), tags.map(str::to_owned).to_vec());
         let key = "30433642/attempts/2".parse().unwrap();
-        let run = Run {
-            key,
-            end: 1_772_471_647,
-            duration_ms: Some(61_500),
-            queued_ms: None,
-            steps_ms: Vec::new(),
-            tag_set: tag_set.into(),
-        };
+        let run = Run { key, end: 1_772_471_647, duration_ms: Some(61_500), job: None, tag_set: tag_set.into() };
         assert_eq!(replayed(&run, &tagging), run);
     }
 

@@ -5,13 +5,17 @@ use super::{
     loose::{Leaf, List, Object},
     time, url,
 };
+use jiff::Timestamp;
 use serde::Deserialize;
 
 /// The most steps of one job that are counted: their series go out in one request.
 pub const STEPS_MAX: usize = 400;
 
-/// How much earlier than it was made a job that ran again may seem to have ended: times are of whole seconds.
+/// How much earlier than it was made a job that ran again may seem to have started or ended: times are of whole seconds.
 const ROUNDED_MS: i64 = 1000;
+
+/// The same of one that was skipped again, whose times GitHub sets somewhat before it makes the job.
+const SKIPPED_BEFORE_MS: i64 = 5000;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -98,14 +102,14 @@ impl WorkflowJob<'_> {
 
     fn job(&self) -> Job {
         let mut steps: Vec<Step> =
-            self.steps.0.iter().filter_map(|step| step.0.as_ref()).filter_map(WorkflowStep::step).collect();
-        let steps_left_out = steps.len().saturating_sub(STEPS_MAX);
+            self.steps.kept.iter().filter_map(|step| step.0.as_ref()).filter_map(WorkflowStep::step).collect();
+        let steps_left_out = steps.len().saturating_sub(STEPS_MAX) + self.steps.more;
         steps.truncate(STEPS_MAX);
         Job {
             run: self.run_id.int().map(RunId),
             attempt: attempt(&self.run_attempt),
             name: self.name.owned(),
-            labels: self.labels.0.iter().filter_map(Leaf::owned).collect(),
+            labels: self.labels.kept.iter().filter_map(Leaf::owned).collect(),
             runner_group: self.runner_group_name.owned(),
             created_at: time(&self.created_at),
             ran: self.ran(),
@@ -117,7 +121,7 @@ impl WorkflowJob<'_> {
     fn ran(&self) -> bool {
         match self.conclusion.text() {
             Some("skipped") => false,
-            Some("cancelled") => self.runner_name.text().is_some() || !self.steps.0.is_empty(),
+            Some("cancelled") => self.runner_name.text().is_some() || !self.steps.kept.is_empty(),
             _ => true,
         }
     }
@@ -139,13 +143,20 @@ impl WorkflowStep<'_> {
 }
 
 /// Where only failed jobs are run again, GitHub tells once more of the others, as of jobs of the new attempt: made by the
-/// re-run, with the times at which they ran before. So they ended before they were made.
+/// re-run, with the times at which they ran before. So they ended before they were made, and started long before.
 fn has_not_run_again(completed: &Completed) -> bool {
-    let made = completed.job.as_ref().and_then(|job| job.created_at);
-    let is_older = made
-        .zip(completed.ended_at)
-        .is_some_and(|(made, ended)| made.as_millisecond() - ended.as_millisecond() > ROUNDED_MS);
-    completed.attempt() > Attempt::FIRST && is_older
+    let Some((made, job)) = completed.job.as_ref().and_then(|job| Some((job.created_at?, job))) else {
+        return false;
+    };
+    let before_ms = |time: Option<Timestamp>| time.map(|time| made.as_millisecond() - time.as_millisecond());
+    let (started, ended) = (before_ms(completed.started_at), before_ms(completed.ended_at));
+    let is_older = match (started, ended) {
+        (_, None) => false,
+        (_, Some(ended)) if !job.ran => ended > SKIPPED_BEFORE_MS,
+        (Some(started), Some(0..)) if started > ROUNDED_MS => true,
+        (_, Some(ended)) => ended > ROUNDED_MS,
+    };
+    job.attempt > Attempt::FIRST && is_older
 }
 
 #[cfg(test)]

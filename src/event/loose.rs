@@ -45,13 +45,20 @@ impl<T> Default for Object<T> {
     }
 }
 
+/// No more elements of a list are kept: each takes more memory than the few bytes that it may stand in.
+pub(super) const LIST_MAX: usize = 1000;
+
 /// A list of whatever is wanted of its elements, empty where something else stood.
 #[derive(Debug)]
-pub(super) struct List<T>(pub(super) Vec<T>);
+pub(super) struct List<T> {
+    pub(super) kept: Vec<T>,
+    /// How many more there were.
+    pub(super) more: usize,
+}
 
 impl<T> Default for List<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { kept: Vec::new(), more: 0 }
     }
 }
 
@@ -132,8 +139,17 @@ impl<'de, T: Deserialize<'de>> Wanted<'de> for Object<T> {
 }
 
 impl<'de, T: Deserialize<'de>> Wanted<'de> for List<T> {
-    fn of_seq<A: SeqAccess<'de>>(seq: A) -> Result<Self, A::Error> {
-        Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Self)
+    fn of_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Self, A::Error> {
+        let mut list = Self::default();
+        while list.kept.len() < LIST_MAX
+            && let Some(element) = seq.next_element()?
+        {
+            list.kept.push(element);
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            list.more += 1;
+        }
+        Ok(list)
     }
 }
 

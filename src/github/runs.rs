@@ -14,6 +14,9 @@ pub const SEARCH_MAX: u64 = 1000;
 /// a run some seconds after its last job.
 const CHANGED_AFTER_S: i64 = 60;
 
+/// How much later than the end of a job that ran in it, or was skipped in it, an attempt may seem to have started.
+const STARTED_BEFORE_S: i64 = 5;
+
 /// An attempt of a run, with what a delivery would have told of it. Any field but the ID can be missing or null.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ListedRun {
@@ -91,11 +94,13 @@ impl ListedRun {
         }
     }
 
-    /// Whether a job of this attempt ended before it started, so that it ran in an earlier one.
+    /// Whether a job that is listed with this attempt ran in an earlier one: it ended before this one started. The times of one
+    /// that was skipped may be somewhat before.
     #[must_use]
     pub fn is_before(&self, job: &ListedJob) -> bool {
         let started_at: Option<Timestamp> = self.more.run_started_at.as_str().and_then(|time| time.parse().ok());
-        started_at.zip(job.completed_at).is_some_and(|(start, end)| end < start)
+        let before_s = started_at.zip(job.completed_at).map(|(start, end)| start.as_second() - end.as_second());
+        self.attempt() > NonZeroU32::MIN && before_s.is_some_and(|before_s| before_s > STARTED_BEFORE_S)
     }
 
     fn is_over(&self) -> bool {

@@ -7,11 +7,12 @@ use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
     cli::{self, Late},
     config,
-    event::{Detail, Key, Recorded, RunKey},
+    event::{Attempt, Detail, Key, Recorded, RunKey},
     explain::explain,
     github::{Github, GithubError, ListedJob, ListedRun, Place, SEARCH_MAX, Workflows},
     holes::Patience,
     inlet::{Inlet, Look},
+    ledger::Reruns,
 };
 use jiff::Timestamp;
 use std::{
@@ -38,20 +39,15 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
         let github = Github::new(root, auth)?;
         let opened = Opened::new(&arguments.inlet, &arguments.common, !arguments.inlet.plan)?;
         let mut tally = Tally::default();
-        let detail = arguments.common.tags.detail();
+        let (detail, reruns) = (arguments.common.tags.detail(), arguments.common.reruns);
         let work = async |look: Look, inlet: Option<Inlet>| {
             let way = inlet.map(|inlet| Way::new(inlet, arguments.late, since, now));
             for place in &arguments.repository {
                 let missing = find(&github, place, (since, until), &look, detail).await?;
-                missing.tell(place, now, arguments.late)?;
-                if detail >= Detail::Jobs && !missing.found.is_empty() {
-                    writeln!(
-                        io::stdout(),
-                        "  the jobs of each attempt are looked at too; --late holds for them as well"
-                    )?;
-                }
+                missing.tell(place, now, arguments.late, detail)?;
                 tally.known += missing.attempts - missing.keys();
-                let filling = Filling { github: &github, place, look: &look, detail, late: arguments.late, now };
+                let (github, look, late) = (&github, &look, arguments.late);
+                let filling = Filling { github, place, look, detail, reruns, late, now };
                 if let Some(way) = &way {
                     filling.fill(way, missing, &mut tally).await?;
                 } else {
@@ -62,7 +58,7 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
             Ok(())
         };
         let done = opened.run(work, arguments.inlet.timeout).await;
-        if arguments.inlet.plan { done.work } else { done.told(&tally, &github) }
+        if arguments.inlet.plan { done.work.and(tally.complete()) } else { done.told(&tally, &github) }
     })
 }
 
@@ -73,12 +69,12 @@ struct Missing {
     runs: usize,
     attempts: usize,
     /// Each with its attempts: those that are not recorded, and where jobs are counted the others too, for their jobs.
-    found: Vec<(ListedRun, Vec<Attempt>)>,
+    found: Vec<(ListedRun, Vec<Wanted>)>,
 }
 
-/// An attempt of a run.
+/// An attempt that is to be looked at.
 #[derive(Debug)]
-struct Attempt {
+struct Wanted {
     key: RunKey,
     is_recorded: bool,
 }
@@ -90,12 +86,18 @@ impl Missing {
     }
 
     /// Says how much is missing, and what it means that some of it is late.
-    fn tell(&self, place: &Place, now: i64, late: Late) -> io::Result<()> {
+    fn tell(&self, place: &Place, now: i64, late: Late, detail: Detail) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let Self { runs, attempts, .. } = self;
         writeln!(out, "{place}: {runs} completed runs with {attempts} attempts, {} of them not recorded", self.keys())?;
-        let are_late: usize =
-            self.found.iter().filter(|(run, _)| is_late(run.updated_at, now)).map(|(_, found)| missing(found)).sum();
+        let late_runs = || self.found.iter().filter(|(run, _)| is_late(run.updated_at, now));
+        let are_late = match detail {
+            Detail::Runs => late_runs().map(|(_, found)| missing(found)).sum(),
+            Detail::Jobs | Detail::Steps => late_runs().map(|(_, found)| found.len()).sum::<usize>(),
+        };
+        if detail >= Detail::Jobs && !self.found.is_empty() {
+            writeln!(out, "  the jobs of all attempts are looked at, recorded or not")?;
+        }
         if are_late == 0 && (late != Late::Historical || self.found.is_empty()) {
             return Ok(());
         }
@@ -108,11 +110,12 @@ impl Missing {
             }
         };
         let why = "ended more than an hour ago, which Datadog does not take at their own time";
-        writeln!(out, "  at least {are_late} of those {why}: {means}")
+        let of_which = if detail >= Detail::Jobs { "attempts" } else { "of those" };
+        writeln!(out, "  at least {are_late} {of_which} {why}: {means}")
     }
 }
 
-fn missing(attempts: &[Attempt]) -> usize {
+fn missing(attempts: &[Wanted]) -> usize {
     attempts.iter().filter(|attempt| !attempt.is_recorded).count()
 }
 
@@ -154,8 +157,8 @@ async fn find(
                 missing.runs += usize::from(!keys.is_empty());
                 missing.attempts += keys.len();
                 let unknown = look.unknown(keys.iter().copied().map(Key::from).collect()).await?;
-                let attempt = |key: RunKey| Attempt { key, is_recorded: !unknown.contains(&key.into()) };
-                let mut attempts: Vec<Attempt> = keys.into_iter().map(attempt).collect();
+                let attempt = |key: RunKey| Wanted { key, is_recorded: !unknown.contains(&key.into()) };
+                let mut attempts: Vec<Wanted> = keys.into_iter().map(attempt).collect();
                 attempts.retain(|attempt| detail >= Detail::Jobs || !attempt.is_recorded);
                 if !attempts.is_empty() {
                     missing.found.push((run, attempts));
@@ -225,6 +228,7 @@ struct Filling<'f> {
     place: &'f Place,
     look: &'f Look,
     detail: Detail,
+    reruns: Reruns,
     late: Late,
     now: i64,
 }
@@ -236,8 +240,8 @@ impl Filling<'_> {
             return Ok(missing.keys());
         }
         let mut keys = 0;
-        let fetched = self.each(missing, tally, async |_, _| {
-            keys += 1;
+        let fetched = self.each(missing, tally, async |found, _| {
+            keys += usize::from(self.late != Late::Skip || !is_late(found.end, self.now));
             Ok(())
         });
         fetched.await?;
@@ -249,8 +253,8 @@ impl Filling<'_> {
         let fetched = self.each(missing, tally, async |found, tally| {
             match way.historical {
                 // Its second is given in the order in which all come.
-                Some(_) => kept.push(found),
-                None => way.take(&found, tally).await?,
+                Some(_) if is_late(found.end, self.now) => kept.push(found),
+                _ => way.take(&found, tally).await?,
             }
             Ok(())
         });
@@ -308,13 +312,15 @@ impl Filling<'_> {
         &self,
         workflows: &Workflows,
         run: &ListedRun,
-        attempt: &Attempt,
+        attempt: &Wanted,
         tally: &mut Tally,
     ) -> Result<Vec<Found>, HealingError> {
         let Self { github, place, .. } = *self;
         let key = attempt.key;
         let jobs = github.jobs(place, key).await?;
-        let missing = self.missing(&jobs, tally).await?;
+        // Where re-runs are dropped, so are their jobs.
+        let is_dropped = self.reruns == Reruns::Drop && key.attempt > Attempt::FIRST;
+        let missing = if is_dropped { Vec::new() } else { self.missing(&jobs, tally).await? };
         if attempt.is_recorded && missing.is_empty() {
             return Ok(Vec::new());
         }

@@ -2,12 +2,14 @@
 
 use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
-    cli, config,
-    event::{self, Detail, Event, Recorded},
+    cli::{self, Common},
+    config,
+    event::{self, Event, Recorded},
     explain::explain,
     github::{Delivered, Github, Place},
     holes::{self, Hole, Patience, is_of_one, recorded},
     inlet::{Inlet, Look},
+    ledger::Reruns,
     outgoing::shown_url,
 };
 use jiff::Timestamp;
@@ -39,7 +41,7 @@ pub fn recover(arguments: &cli::Recover) -> Result<(), HealingError> {
             let holes = find(&github, arguments).await?;
             match inlet {
                 Some(inlet) => fill(&github, &inlet, &holes, &mut tally).await,
-                None if arguments.inlet.plan => plan(&github, &look, &holes, arguments.common.tags.detail()).await,
+                None if arguments.inlet.plan => plan(&github, &look, &holes, &arguments.common).await,
                 None => redeliver(&github, &look, &holes, arguments, &mut tally).await,
             }
         };
@@ -86,12 +88,12 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
 }
 
 /// Names what is missing, and does nothing about it.
-async fn plan(github: &Github, look: &Look, holes: &[Hole], detail: Detail) -> Result<(), HealingError> {
+async fn plan(github: &Github, look: &Look, holes: &[Hole], common: &Common) -> Result<(), HealingError> {
     let bar = bar(github, holes.len(), "deliveries");
     let mut missing = 0;
     for hole in holes {
         let told = match recorded(github, hole).await {
-            Ok(recorded) if is_known(look, &recorded, detail).await? => None,
+            Ok(recorded) if is_known(look, &recorded, common).await? => None,
             Ok(_) => Some(hole.what()),
             Err(error) if is_of_one(&error) => Some(format!("{}: {}", hole.what(), explain(&error))),
             Err(error) => return Err(error.into()),
@@ -106,9 +108,10 @@ async fn plan(github: &Github, look: &Look, holes: &[Hole], detail: Detail) -> R
     Ok(writeln!(io::stdout(), "{missing} are missing; nothing was taken in")?)
 }
 
-/// Whether a delivery tells of a run that is recorded, or of nothing that would be.
-async fn is_known(look: &Look, recorded: &Recorded, detail: Detail) -> Result<bool, HealingError> {
-    match event::parse(recorded.event.as_deref(), recorded.payload.as_bytes(), detail) {
+/// Whether a delivery tells of something that is recorded, or of nothing that would be.
+async fn is_known(look: &Look, recorded: &Recorded, common: &Common) -> Result<bool, HealingError> {
+    match event::parse(recorded.event.as_deref(), recorded.payload.as_bytes(), common.tags.detail()) {
+        Ok(Event::Completed(completed)) if common.reruns == Reruns::Drop && completed.is_job_of_rerun() => Ok(true),
         Ok(Event::Completed(completed)) => Ok(look.unknown(vec![completed.key]).await?.is_empty()),
         Ok(Event::NotOurs(_)) => Ok(true),
         Ok(Event::Unusable(_)) | Err(_) => Ok(false),
@@ -139,13 +142,13 @@ async fn redeliver(
     arguments: &cli::Recover,
     tally: &mut Tally,
 ) -> Result<(), HealingError> {
-    let detail = arguments.common.tags.detail();
+    let common = &arguments.common;
     let bar = bar(github, holes.len(), "deliveries");
     let begun = Timestamp::now();
     let mut asked = Vec::new();
     for hole in holes {
         let done = match recorded(github, hole).await {
-            Ok(recorded) if is_known(look, &recorded, detail).await? => {
+            Ok(recorded) if is_known(look, &recorded, common).await? => {
                 tally.known += 1;
                 Ok(())
             }

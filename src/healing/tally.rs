@@ -34,6 +34,19 @@ impl Tally {
         }
     }
 
+    /// What could not be looked at, printed; an error if there is something.
+    ///
+    /// # Errors
+    /// There is.
+    pub(super) fn complete(&self) -> Result<(), HealingError> {
+        let failed = self.failed.len();
+        if failed == 0 {
+            return Ok(());
+        }
+        write!(io::stdout().lock(), "{}", Failed(&self.failed))?;
+        Err(HealingError::NotAllDone { failed, pending: 0, rejected: 0 })
+    }
+
     /// Prints it with what came of the pushes and what it cost at GitHub; an error if not all is done.
     pub(super) fn print(&self, pushes: Option<Pushes>, github: &Github) -> Result<(), HealingError> {
         let mut out = io::stdout().lock();
@@ -69,11 +82,20 @@ impl fmt::Display for Tally {
         for (reason, count) in &self.ignored {
             writeln!(f, "    {count} × {}", escaped(reason))?;
         }
-        writeln!(f, "  failed    {:>6}", self.failed.len())?;
-        for (what, error) in self.failed.iter().take(FAILED_SHOWN) {
+        Failed(&self.failed).fmt(f)
+    }
+}
+
+/// What failed, and why.
+struct Failed<'f>(&'f [(String, String)]);
+
+impl fmt::Display for Failed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  failed    {:>6}", self.0.len())?;
+        for (what, error) in self.0.iter().take(FAILED_SHOWN) {
             writeln!(f, "    {what}: {}", escaped(error))?;
         }
-        if let Some(more) = self.failed.len().checked_sub(FAILED_SHOWN).filter(|more| *more > 0) {
+        if let Some(more) = self.0.len().checked_sub(FAILED_SHOWN).filter(|more| *more > 0) {
             writeln!(f, "    and {more} more")?;
         }
         Ok(())

@@ -55,13 +55,13 @@ impl SeriesFile {
     pub(super) fn bound(&mut self, run: Arc<Run>, line: Vec<u8>, now: i64) -> (Arc<Run>, Vec<u8>) {
         let bounded = self.guard.bound(&run, now);
         self.is_changed = true;
-        if let Some(capped) = bounded.capped {
+        for capped in bounded.capped {
             log::warn!("{capped}");
         }
         if bounded.tag_set == run.tag_set {
             return (run, line);
         }
-        let run = Arc::new(run.tagged(bounded.tag_set, bounded.steps_ms));
+        let run = Arc::new(run.tagged(bounded.tag_set, bounded.job));
         let line = Record::Accept(Arc::clone(&run)).line();
         (run, line)
     }

@@ -90,10 +90,11 @@ impl KeySet {
 pub(super) struct Loading(KeySet);
 
 impl Loading {
-    /// With room for so many runs: while a list grows, two of them are in memory.
+    /// With room for so many keys of each kind: while a list grows, two of them are in memory. Room that is not used is none:
+    /// only what is written to takes memory.
     pub(super) fn with_room(ids: usize) -> Self {
-        let first_attempts = Ids { loaded: Vec::with_capacity(ids), ..Ids::default() };
-        Self(KeySet { first_attempts, ..KeySet::default() })
+        let room = || Ids { loaded: Vec::with_capacity(ids), ..Ids::default() };
+        Self(KeySet { first_attempts: room(), jobs: room(), ..KeySet::default() })
     }
 
     pub(super) fn take(&mut self, text: &str) {

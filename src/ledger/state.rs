@@ -2,19 +2,18 @@
 //!
 //! Invariant: no I/O. The state after a restart is the state before it, because both come from `apply`.
 
+mod plan;
+
 use super::record::{FORMAT, Record, SealedSlot};
 use crate::{
     event::Key,
-    metrics::{self, Run, Slot, TagSet, Totals},
+    metrics::{Run, Slot, Subject, TagSet},
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     iter,
     sync::Arc,
 };
-
-/// An end further back than this counts as now. Datadog drops what is more than an hour old, and a try takes time.
-const END_MAX_AGE_S: i64 = 30 * 60;
 
 /// How long after it a used second is remembered. Beyond it no run can be given that second again.
 const LAST_KEPT_S: i64 = 70 * 60;
@@ -64,17 +63,6 @@ impl Choice {
             Self::Only(keys) => keys.contains(&key),
         }
     }
-}
-
-/// A slot of a batch that is being planned.
-#[derive(Debug)]
-struct Planned<'s> {
-    tag_set: &'s Arc<TagSet>,
-    second: i64,
-    totals: Totals,
-    /// What its points take in the payload.
-    bytes: usize,
-    keys: Vec<Key>,
 }
 
 #[derive(Debug, Default)]
@@ -188,14 +176,18 @@ impl State {
         Arc::clone(tag_set)
     }
 
-    fn family(&self, tag_set: &Arc<TagSet>) -> Arc<TagSet> {
-        Arc::clone(self.tag_sets.get(tag_set).unwrap_or(tag_set))
+    /// The family of a tag set that is interned. That of runs is itself, without a look at their tags.
+    fn family<'s>(&'s self, tag_set: &'s Arc<TagSet>) -> &'s Arc<TagSet> {
+        if tag_set.subject == Subject::Run {
+            return tag_set;
+        }
+        self.tag_sets.get(tag_set).unwrap_or(tag_set)
     }
 
     fn accept(&mut self, run: Arc<Run>) {
         let tag_set = self.intern(&run.tag_set);
         let run =
-            if Arc::ptr_eq(&tag_set, &run.tag_set) { run } else { Arc::new(run.tagged(tag_set, run.steps_ms.clone())) };
+            if Arc::ptr_eq(&tag_set, &run.tag_set) { run } else { Arc::new(run.tagged(tag_set, run.job.clone())) };
         if self.pending.contains_key(&run.key) {
             // It came again after somebody had taken it out of the cache, so the earlier one had been sent.
             self.settle(&[run.key]);
@@ -223,7 +215,8 @@ impl State {
             }
             let slot = Slot { second, runs };
             if let Some(tag_set) = slot.tag_set() {
-                let last = self.last.entry(self.family(tag_set)).or_insert(second);
+                let family = Arc::clone(self.family(tag_set));
+                let last = self.last.entry(family).or_insert(second);
                 *last = second.max(*last);
             }
             slots.push(slot);
@@ -285,76 +278,6 @@ impl State {
             batch.slots.retain(|slot| slot.keys().any(|key| pending.contains_key(&key)));
         }
         self.batch.take_if(|batch| batch.slots.is_empty());
-    }
-
-    /// Plans the next batch: which runs share which second, up to `limit` bytes of payload. `None` if no
-    /// run can be sealed at the second `now`.
-    ///
-    /// A run takes its own end, or the second after the last one that an earlier batch used for its family of tag sets,
-    /// whichever is later. An end too long ago or in the future counts as now. A second that another tag set of its family
-    /// has in this batch is passed over. A second after now is not used: the run waits for it.
-    pub(super) fn plan(&self, now: i64, limit: usize, choice: &Choice) -> Option<Vec<SealedSlot>> {
-        // Runs of one tag set share one copy of it, so its place in memory tells it from others. By its text, which is long, it
-        // is looked up once.
-        let mut unused: HashMap<*const TagSet, (*const TagSet, i64)> = HashMap::new();
-        // The slot that a family has on a second.
-        let mut places: HashMap<(*const TagSet, i64), usize> = HashMap::new();
-        let mut slots: Vec<Planned> = Vec::new();
-        let mut bytes = 0;
-        for run in self.waiting.values().filter(|run| choice.takes(run.key)) {
-            let at = Arc::as_ptr(&run.tag_set);
-            let known = unused.get(&at).copied();
-            let (family, first) = known.unwrap_or_else(|| {
-                let family = self.family(&run.tag_set);
-                (Arc::as_ptr(&family), self.last.get(&family).map_or(i64::MIN, |last| last + 1))
-            });
-            let Some(mut second) = self.second(run, first, now) else {
-                continue;
-            };
-            let slot_on = |second| places.get(&(family, second)).and_then(|place| Some((*place, slots.get(*place)?)));
-            while slot_on(second).is_some_and(|(_, slot)| !Arc::ptr_eq(slot.tag_set, &run.tag_set)) {
-                second += 1;
-            }
-            if second > now {
-                continue;
-            }
-            let place = slot_on(second).map(|(place, _)| place);
-            let before = slot_on(second).map(|(_, slot)| (slot.totals.clone(), slot.bytes));
-            let (mut totals, bytes_before) = before.unwrap_or_default();
-            totals.add(run);
-            let slot_bytes = totals.points_bytes(&run.tag_set, second);
-            let entries = if known.is_none() { metrics::entries_bytes(&run.tag_set) } else { 0 };
-            let more = bytes + slot_bytes + entries - bytes_before;
-            if more > limit && !slots.is_empty() {
-                break;
-            }
-            bytes = more;
-            unused.insert(at, (family, first));
-            if let Some(slot) = place.and_then(|place| slots.get_mut(place)) {
-                (slot.totals, slot.bytes) = (totals, slot_bytes);
-                slot.keys.push(run.key);
-            } else {
-                places.insert((family, second), slots.len());
-                let keys = vec![run.key];
-                slots.push(Planned { tag_set: &run.tag_set, second, totals, bytes: slot_bytes, keys });
-            }
-        }
-        slots.sort_unstable_by(|a, b| (a.tag_set, a.second).cmp(&(b.tag_set, b.second)));
-        let slots = slots.into_iter().map(|planned| SealedSlot { second: planned.second, keys: planned.keys });
-        Some(slots.collect()).filter(|slots: &Vec<SealedSlot>| !slots.is_empty())
-    }
-
-    /// The second of a run whose family has none before `unused` left.
-    fn second(&self, run: &Run, unused: i64, now: i64) -> Option<i64> {
-        let is_current = (now - END_MAX_AGE_S..=now).contains(&run.end);
-        // Its seconds are used by runs like it alone, and the last one is never forgotten.
-        if !is_current && run.end <= now && run.tag_set.is_historical() {
-            return Some(run.end.max(unused)).filter(|second| *second <= now);
-        }
-        let end = if is_current { run.end } else { now };
-        // A birth after now means that the clock was ahead then, and says nothing.
-        let second = end.max(unused).max(self.birth.min(now));
-        (second <= now).then_some(second)
     }
 
     /// The fewest records that make this state, for a new journal. Used seconds that no run could be given

@@ -87,14 +87,7 @@ fn key(text: &str) -> Key {
 
 fn run(text: &str) -> Run {
     let tag_set = TagSet::of_runs("github.actions".to_owned(), vec!["conclusion:success".to_owned()]);
-    Run {
-        key: key(text),
-        end: NOW - 5,
-        duration_ms: Some(61_000),
-        queued_ms: None,
-        steps_ms: Vec::new(),
-        tag_set: Arc::new(tag_set),
-    }
+    Run { key: key(text), end: NOW - 5, duration_ms: Some(61_000), job: None, tag_set: Arc::new(tag_set) }
 }
 
 fn shape(batch: &Batch) -> Vec<(i64, Vec<String>)> {

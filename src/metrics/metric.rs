@@ -3,6 +3,7 @@
 use super::{METRIC_NAME_MAX_CHARS, Point, Run, TagSet, json_bytes};
 use crate::event::Detail;
 use serde::{Deserialize, Serialize};
+use std::iter;
 
 /// What a metric is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -170,7 +171,10 @@ impl TryFrom<u8> for MetricKind {
 
 /// What the points of a slot are made of: a total for each element of its tag set.
 #[derive(Debug, Clone, Default)]
-pub struct Totals(Vec<Total>);
+pub struct Totals {
+    own: Total,
+    steps: Vec<Total>,
+}
 
 /// What the points of one element are made of.
 #[derive(Debug, Clone, Copy, Default)]
@@ -190,29 +194,25 @@ struct Sum {
 impl Totals {
     /// Counts one run more. All have one tag set.
     pub fn add(&mut self, run: &Run) {
-        let mut number = 0;
-        self.add_to(number, Total::of(run.duration_ms, run.queued_ms));
-        let mut steps_ms = run.steps_ms.iter();
-        for group in run.tag_set.steps.chunk_by(|a, b| a == b) {
-            number += 1;
-            for ms in steps_ms.by_ref().take(group.len()) {
-                self.add_to(number, Total::of(*ms, None));
+        self.own.add(Total::of(run.duration_ms, run.queued_ms()));
+        let groups = run.tag_set.steps.chunk_by(|a, b| a == b);
+        let mut steps_ms = run.steps_ms().iter();
+        for (number, group) in groups.enumerate() {
+            if self.steps.len() <= number {
+                self.steps.push(Total::default());
             }
-        }
-    }
-
-    fn add_to(&mut self, number: usize, more: Total) {
-        if self.0.len() <= number {
-            self.0.resize(number + 1, Total::default());
-        }
-        if let Some(total) = self.0.get_mut(number) {
-            total.add(more);
+            let mut of_group = Total::default();
+            steps_ms.by_ref().take(group.len()).for_each(|ms| of_group.add(Total::of(*ms, None)));
+            self.steps.get_mut(number).into_iter().for_each(|total| total.add(of_group));
         }
     }
 
     /// That of the element of this number.
     pub(super) fn of(&self, element: usize) -> Option<&Total> {
-        self.0.get(element)
+        match element.checked_sub(1) {
+            None => Some(&self.own),
+            Some(step) => self.steps.get(step),
+        }
     }
 
     /// A bound on the bytes that the points of a slot of this tag set at `second` take in a payload.
@@ -222,7 +222,7 @@ impl Totals {
             let values = tag_set.subject_of(number).metrics().iter().filter_map(|metric| metric.value(total));
             values.map(|value| json_bytes(&Point { timestamp: second, value }) + 1).sum::<usize>()
         };
-        self.0.iter().enumerate().map(of_element).sum()
+        iter::once(&self.own).chain(&self.steps).enumerate().map(of_element).sum()
     }
 }
 

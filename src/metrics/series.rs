@@ -3,7 +3,7 @@
 //! Invariant: no I/O, no clock; seconds are passed in. Known tag sets always pass unchanged, whatever the count, and only
 //! names are ever replaced: `conclusion` stays, for a metric is named after it.
 
-use super::{Run, Subject, TAG_KEYS, TagSet, is_conclusion};
+use super::{JobTimes, Run, Subject, TAG_KEYS, TagSet, is_conclusion};
 use serde::{Deserialize, Serialize};
 use std::{
     cmp::Reverse,
@@ -119,10 +119,10 @@ impl fmt::Display for Capped {
 pub struct Bounded {
     /// The tags to count it under: its own, or with `other` in places.
     pub tag_set: Arc<TagSet>,
-    /// How long the steps took that this tag set has.
-    pub steps_ms: Vec<Option<u64>>,
-    /// The first key that was capped for it, if one was.
-    pub capped: Option<Capped>,
+    /// The times of a job that has them.
+    pub job: Option<Box<JobTimes>>,
+    /// The keys that were capped for it.
+    pub capped: Vec<Capped>,
 }
 
 /// The tag sets of the last 30 days, and which keys take no new values.
@@ -158,35 +158,35 @@ impl SeriesGuard {
             timed: timed.map(|_| now),
             queued: queued.map(|_| now),
         };
-        let own = times(run.duration_ms, run.queued_ms);
+        let own = times(run.duration_ms, run.queued_ms());
+        let mut capped = Vec::new();
         if run.tag_set.steps.is_empty() {
-            let (tag_set, capped) = self.bound_element(&run.tag_set, own);
-            return Bounded { tag_set, steps_ms: Vec::new(), capped };
+            let tag_set = self.bound_element(&run.tag_set, own, &mut capped);
+            return Bounded { tag_set, job: run.job.clone(), capped };
         }
         let alone = run.tag_set.elements().next().map(|element| Arc::new(element.into_owned()));
-        let (job, mut capped) = self.bound_element(alone.as_ref().unwrap_or(&run.tag_set), own);
-        let mut steps = Vec::with_capacity(run.steps_ms.len());
-        for (step, ms) in run.tag_set.steps.iter().zip(&run.steps_ms) {
-            let (bounded, step_capped) = self.bound_element(&Arc::new(job.step(step)), times(*ms, None));
-            capped = capped.or(step_capped);
+        let job = self.bound_element(alone.as_ref().unwrap_or(&run.tag_set), own, &mut capped);
+        let mut steps = Vec::with_capacity(run.steps_ms().len());
+        for (step, ms) in run.tag_set.steps.iter().zip(run.steps_ms()) {
+            let bounded = self.bound_element(&Arc::new(job.step(step)), times(*ms, None), &mut capped);
             let is_own = |tag: &&String| is_conclusion(tag) || tag.starts_with("step_name:");
             steps.push((bounded.tags.iter().filter(is_own).cloned().collect::<Vec<_>>(), *ms));
         }
         steps.sort_unstable();
         let (steps, steps_ms) = steps.into_iter().unzip();
-        let tag_set = TagSet { steps, ..Arc::unwrap_or_clone(job) };
-        Bounded { tag_set: Arc::new(tag_set), steps_ms, capped }
+        let tag_set = Arc::new(TagSet { steps, ..Arc::unwrap_or_clone(job) });
+        Bounded { tag_set, job: Some(JobTimes { queued_ms: run.queued_ms(), steps_ms }.into()), capped }
     }
 
     /// The same for one tag set without steps, which was seen now.
-    fn bound_element(&mut self, tag_set: &Arc<TagSet>, seen: Seen) -> (Arc<TagSet>, Option<Capped>) {
-        let (mut bounded, mut capped) = (Arc::clone(tag_set), None);
+    fn bound_element(&mut self, tag_set: &Arc<TagSet>, seen: Seen, capped: &mut Vec<Capped>) -> Arc<TagSet> {
+        let mut bounded = Arc::clone(tag_set);
         let mut before = self.known.get(tag_set).copied();
         if before.is_none() {
             bounded = self.with_others(tag_set);
             before = self.known.get(&bounded).copied();
             if before.is_none() && self.count + seen.series(bounded.subject) > self.max {
-                capped = self.cap(&bounded);
+                capped.extend(self.cap(&bounded));
                 bounded = self.with_others(&bounded);
                 before = self.known.get(&bounded).copied();
             }
@@ -200,7 +200,7 @@ impl SeriesGuard {
         if before != Some(seen) {
             self.note(&bounded, seen);
         }
-        (bounded, capped)
+        bounded
     }
 
     /// Forgets what was last seen more than 30 days before `now`, and lifts all caps once the series left are down to nine

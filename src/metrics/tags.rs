@@ -7,7 +7,7 @@
 //! a letter first; 200 characters with the key; no `_` or `:` at the end.
 
 use super::{
-    Run, Subject, TagSet,
+    JobTimes, METRIC_NAME_MAX_CHARS, Run, Subject, TagSet,
     jobs::{fold_matrix, runs_on, without_run},
 };
 use crate::event::{Completed, Detail, Job};
@@ -47,6 +47,13 @@ impl ExtraTag {
         }
     }
 }
+
+/// What the steps of one job may take in a payload, which is sent whole: Datadog takes 5,242,880 bytes unpacked. Source:
+/// Datadog, "Submit metrics".
+const STEPS_MAX_BYTES: usize = 4_500_000;
+
+/// What an entry of a payload takes beside its metric's name and its tags: names of fields, type, unit, a point.
+const REST_MAX_BYTES: usize = 160;
 
 /// The keys of the tags that runs, jobs and steps set themselves. `DD_TAGS` may not set them too.
 pub const TAG_KEYS: [&str; 17] = [
@@ -93,15 +100,20 @@ impl Tagging {
     /// The run that is counted: its tags, and an end that is `accepted_at` (seconds) where GitHub told none.
     #[must_use]
     pub fn run(&self, completed: &Completed, accepted_at: i64) -> Run {
-        let (steps, steps_ms) = completed.job.as_ref().map(|job| self.steps(job)).unwrap_or_default();
-        let subject = if completed.job.is_some() { Subject::Job } else { Subject::Run };
+        let tags = self.tags(completed);
+        let (subject, steps, job) = match &completed.job {
+            None => (Subject::Run, Vec::new(), None),
+            Some(job) => {
+                let (steps, steps_ms) = self.steps(job, &tags);
+                (Subject::Job, steps, Some(JobTimes { queued_ms: completed.queued().ms, steps_ms }.into()))
+            }
+        };
         Run {
             key: completed.key,
             end: completed.ended_at.map_or(accepted_at, jiff::Timestamp::as_second),
             duration_ms: completed.duration().ms,
-            queued_ms: completed.queued().ms,
-            steps_ms,
-            tag_set: Arc::new(TagSet { prefix: self.prefix.clone(), subject, tags: self.tags(completed), steps }),
+            job,
+            tag_set: Arc::new(TagSet { prefix: self.prefix.clone(), subject, tags, steps }),
         }
     }
 
@@ -147,8 +159,8 @@ impl Tagging {
         ]
     }
 
-    /// What a job's steps differ in from it, in order, and how long each took.
-    fn steps(&self, job: &Job) -> (Vec<Vec<String>>, Vec<Option<u64>>) {
+    /// What a job's steps differ in from it, in order, and how long each took: of as many as a request has room for.
+    fn steps(&self, job: &Job, tags: &[String]) -> (Vec<Vec<String>>, Vec<Option<u64>>) {
         if self.detail < Detail::Steps {
             return <(Vec<_>, Vec<_>)>::default();
         }
@@ -162,6 +174,15 @@ impl Tagging {
                 (tags, step.duration.ms)
             })
             .collect();
+        let entry = METRIC_NAME_MAX_CHARS + REST_MAX_BYTES + tags.iter().map(|tag| tag.len() + 3).sum::<usize>();
+        let mut room = STEPS_MAX_BYTES;
+        let fits = |(own, _): &&(Vec<String>, Option<u64>)| {
+            let bytes = entry + own.iter().map(|tag| tag.len() + 3).sum::<usize>();
+            room = room.saturating_sub(bytes * Subject::Step.metrics().len());
+            room > 0
+        };
+        let kept = steps.iter().take_while(fits).count();
+        steps.truncate(kept);
         steps.sort_unstable();
         steps.into_iter().unzip()
     }

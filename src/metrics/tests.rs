@@ -294,8 +294,7 @@ fn slots(load: &Load) -> Vec<Slot> {
         let tag_set = Arc::clone(&plain.tag_set);
         for (offset, duration_ms) in runs {
             let end = END + offset;
-            let run =
-                Run { end, duration_ms: *duration_ms, ..plain.tagged(Arc::clone(&tag_set), plain.steps_ms.clone()) };
+            let run = Run { end, duration_ms: *duration_ms, ..plain.tagged(Arc::clone(&tag_set), plain.job.clone()) };
             slots.entry((Arc::clone(&tag_set), end)).or_default().push(Arc::new(run));
         }
     }
@@ -370,7 +369,7 @@ proptest! {
         prop_assert_eq!((sum("workflow_run.total") + sum(".job.total")).to_string(), runs.as_str());
         prop_assert_eq!((sum("workflow_run.conclusion.") + sum(".job.conclusion.")).to_string(), runs.as_str());
         let runs = slots.iter().flat_map(|slot| &slot.runs);
-        let steps = runs.map(|run| run.steps_ms.len()).sum::<usize>().to_string();
+        let steps = runs.map(|run| run.steps_ms().len()).sum::<usize>().to_string();
         prop_assert_eq!((sum(".step.total") + 0.0).to_string(), steps.as_str());
         prop_assert_eq!((sum(".step.conclusion.") + 0.0).to_string(), steps.as_str());
     }

@@ -10,7 +10,7 @@ use crate::{
     event::Key,
     explain::explain,
     ledger::{Accepted, FileError, OpenError, Reruns, Unavailable},
-    metrics::{Run, Subject, TagSet},
+    metrics::{JobTimes, Run, Subject, TagSet},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -190,8 +190,8 @@ impl World {
             key,
             end,
             duration_ms: Some(u64::from(duration_s(key)) * 1000),
-            queued_ms: None,
-            steps_ms: vec![Some(1000); tag_set.steps.len()],
+            job: (!tag_set.steps.is_empty())
+                .then(|| JobTimes { queued_ms: None, steps_ms: vec![Some(1000); tag_set.steps.len()] }.into()),
             tag_set: Arc::new(tag_set),
         }
     }

@@ -119,14 +119,7 @@ impl Line {
     async fn accept_tagged(&self, id: u64, tags: &[&str], end: i64) {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         let tag_set = Arc::new(TagSet::of_runs("github.actions".to_owned(), tags));
-        let run = Run {
-            key: id.to_string().parse().unwrap(),
-            end,
-            duration_ms: Some(61_000),
-            queued_ms: None,
-            steps_ms: Vec::new(),
-            tag_set,
-        };
+        let run = Run { key: id.to_string().parse().unwrap(), end, duration_ms: Some(61_000), job: None, tag_set };
         assert_eq!(self.ledger.as_ref().unwrap().accept(run, now()).await.unwrap(), Accepted::New);
     }
 

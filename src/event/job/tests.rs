@@ -149,12 +149,21 @@ fn a_job_that_ended_before_its_attempt_made_it_has_not_run_again() {
         read(&payload) == Event::NotOurs(NotOurs::NotRunAgain)
     };
     for conclusion in ["success", "failure", "skipped", "cancelled"] {
-        assert!(told(2, "2026-03-02T17:14:09Z", conclusion), "{conclusion}");
+        assert!(told(2, "2026-03-02T17:14:13Z", conclusion), "{conclusion}");
         assert!(told(7, "2026-03-05T08:00:00Z", conclusion), "{conclusion}");
-        assert!(!told(2, "2026-03-02T17:14:08Z", conclusion), "times are of whole seconds: {conclusion}");
         assert!(!told(1, "2026-03-05T08:00:00Z", conclusion), "there is no earlier attempt: {conclusion}");
+        assert!(!told(2, "2026-03-02T17:13:30Z", conclusion), "it only started before it was made: {conclusion}");
+        assert!(!told(2, "2026-03-02T17:13:09Z", conclusion), "{conclusion}");
     }
-    assert!(!told(2, "2026-03-02T17:13:30Z", "success"), "it only started before it was made");
+    assert!(told(2, "2026-03-02T17:14:07Z", "success"), "run again in the very second");
+    assert!(!told(2, "2026-03-02T17:14:12Z", "skipped"), "what is skipped has times of somewhat before");
+    let shortest = |created_at: &str| {
+        let mut payload = payload();
+        let job = &mut payload["workflow_job"];
+        (job["run_attempt"], job["created_at"], job["started_at"]) = (json!(2), json!(created_at), Value::Null);
+        read(&payload) == Event::NotOurs(NotOurs::NotRunAgain)
+    };
+    assert!(shortest("2026-03-02T17:14:09Z") && !shortest("2026-03-02T17:14:08Z"), "times are of whole seconds");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::metrics::Subject;
+use crate::metrics::{self, JobTimes};
 use proptest::prelude::*;
 
 const NOW: i64 = 1_796_000_000;
@@ -7,14 +7,7 @@ const NOW: i64 = 1_796_000_000;
 fn run(id: u64, end: i64, workflow: &str) -> Arc<Run> {
     let tags = vec!["conclusion:success".to_owned(), format!("workflow_name:{workflow}")];
     let tag_set = Arc::new(TagSet::of_runs("github.actions".to_owned(), tags));
-    Arc::new(Run {
-        key: id.to_string().parse().unwrap(),
-        end,
-        duration_ms: Some(1000),
-        queued_ms: None,
-        steps_ms: Vec::new(),
-        tag_set,
-    })
+    Arc::new(Run { key: id.to_string().parse().unwrap(), end, duration_ms: Some(1000), job: None, tag_set })
 }
 
 fn state(runs: impl IntoIterator<Item = Arc<Run>>) -> State {
@@ -157,14 +150,7 @@ fn a_new_journal_has_the_runs_in_the_order_of_their_acceptance_sealed_or_not() {
 fn historical(id: u64, end: i64) -> Arc<Run> {
     let tags = vec!["backfill:2026-01-01".to_owned(), "conclusion:success".to_owned()];
     let tag_set = Arc::new(TagSet::of_runs("github.actions".to_owned(), tags));
-    Arc::new(Run {
-        key: id.to_string().parse().unwrap(),
-        end,
-        duration_ms: None,
-        queued_ms: None,
-        steps_ms: Vec::new(),
-        tag_set,
-    })
+    Arc::new(Run { key: id.to_string().parse().unwrap(), end, duration_ms: None, job: None, tag_set })
 }
 
 #[test]
@@ -244,8 +230,8 @@ fn job(id: u64, end: i64, conclusion: &str, step: &str) -> Arc<Run> {
     let steps = vec![vec![format!("conclusion:{conclusion}"), format!("step_name:{step}")]];
     let tag_set = TagSet { prefix: "github.actions".to_owned(), subject: Subject::Job, tags, steps };
     let key = format!("jobs/{id}").parse().unwrap();
-    let (duration_ms, queued_ms, steps_ms) = (Some(1000), Some(500), vec![Some(900)]);
-    Arc::new(Run { key, end, duration_ms, queued_ms, steps_ms, tag_set: Arc::new(tag_set) })
+    let times = JobTimes { queued_ms: Some(500), steps_ms: vec![Some(900)] };
+    Arc::new(Run { key, end, duration_ms: Some(1000), job: Some(times.into()), tag_set: Arc::new(tag_set) })
 }
 
 #[test]

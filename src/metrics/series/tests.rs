@@ -50,7 +50,7 @@ fn a_duration_that_is_seen_later_adds_its_metrics_and_passes_the_limit() {
     guard.bound(&untimed("a"), NOW);
     assert_eq!(total(&guard), 2);
     let bounded = guard.bound(&run("r", "a"), NOW);
-    assert_eq!((value(&bounded, "workflow_name").as_str(), bounded.capped), ("a", None));
+    assert_eq!((value(&bounded, "workflow_name").as_str(), bounded.capped.first().cloned()), ("a", None));
     assert_eq!(total(&guard), 4);
     guard.bound(&untimed("a"), NOW + 3_601);
     assert_eq!(guard.count(NOW + 3_601), SeriesCount { last_hour: 2, last_30_days: 4 });
@@ -60,16 +60,20 @@ fn a_duration_that_is_seen_later_adds_its_metrics_and_passes_the_limit() {
 fn the_limit_can_be_reached_exactly_and_what_is_new_beyond_it_becomes_other() {
     let mut guard = SeriesGuard::new(12);
     for workflow in ["a", "b", "c"] {
-        assert_eq!(guard.bound(&run("r", workflow), NOW).capped, None, "{workflow}");
+        assert_eq!(guard.bound(&run("r", workflow), NOW).capped, [], "{workflow}");
     }
     assert_eq!(total(&guard), 12);
     let bounded = guard.bound(&run("r", "d"), NOW);
     let capped = Capped { key: "workflow_name", values: 3, series: 12, max: 12 };
     let told = capped.to_string();
     assert!(["12 series", "--max-series is 12", "tag workflow_name", " 3,"].iter().all(|part| told.contains(part)));
-    assert_eq!((value(&bounded, "workflow_name").as_str(), bounded.capped), ("other", Some(capped)));
+    assert_eq!((value(&bounded, "workflow_name").as_str(), bounded.capped.first().cloned()), ("other", Some(capped)));
     let bounded = guard.bound(&run("r", "e"), NOW);
-    assert_eq!((value(&bounded, "workflow_name").as_str(), bounded.capped), ("other", None), "it is told once");
+    assert_eq!(
+        (value(&bounded, "workflow_name").as_str(), bounded.capped.first().cloned()),
+        ("other", None),
+        "it is told once"
+    );
     assert_eq!(total(&guard), 16, "other is one more, once");
     assert_eq!(guard.widest(), Some(("workflow_name", 4)));
 }
@@ -78,10 +82,10 @@ fn the_limit_can_be_reached_exactly_and_what_is_new_beyond_it_becomes_other() {
 fn one_series_too_many_is_too_many() {
     let mut guard = SeriesGuard::new(7);
     guard.bound(&run("r", "a"), NOW);
-    assert_eq!(guard.bound(&run("r", "b"), NOW).capped.map(|capped| capped.key), Some("workflow_name"));
+    assert_eq!(guard.bound(&run("r", "b"), NOW).capped.first().map(|capped| capped.key), Some("workflow_name"));
     let mut guard = SeriesGuard::new(6);
     guard.bound(&run("r", "a"), NOW);
-    assert_eq!(guard.bound(&untimed("b"), NOW).capped, None, "without a duration there are two");
+    assert_eq!(guard.bound(&untimed("b"), NOW).capped, [], "without a duration there are two");
 }
 
 #[test]
@@ -101,23 +105,23 @@ fn known_tag_sets_pass_unchanged_beyond_the_limit() {
     let failed = tagging().run(&failed, NOW);
     let bounded = guard.bound(&failed, NOW);
     assert_eq!(bounded.tag_set, failed.tag_set, "so does a new combination of known values");
-    assert_eq!(bounded.capped, None, "and nothing more is to blame for it");
+    assert_eq!(bounded.capped, [], "and nothing more is to blame for it");
 }
 
 #[test]
 fn of_two_keys_that_grow_the_one_with_more_values_is_capped_and_then_the_other() {
     let mut guard = SeriesGuard::new(20);
     for (repository, workflow) in [("r", "a"), ("r", "b"), ("r", "c"), ("s", "a"), ("t", "d")] {
-        assert_eq!(guard.bound(&run(repository, workflow), NOW).capped, None);
+        assert_eq!(guard.bound(&run(repository, workflow), NOW).capped, []);
     }
     let bounded = guard.bound(&run("u", "e"), NOW);
-    assert_eq!(bounded.capped.as_ref().map(|capped| (capped.key, capped.values)), Some(("workflow_name", 4)));
+    assert_eq!(bounded.capped.first().map(|capped| (capped.key, capped.values)), Some(("workflow_name", 4)));
     assert_eq!(
         (value(&bounded, "repository_name").as_str(), value(&bounded, "workflow_name").as_str()),
         ("u", "other")
     );
     let bounded = guard.bound(&run("v", "a"), NOW);
-    assert_eq!(bounded.capped.as_ref().map(|capped| capped.key), Some("repository_name"));
+    assert_eq!(bounded.capped.first().map(|capped| capped.key), Some("repository_name"));
     assert_eq!(
         (value(&bounded, "repository_name").as_str(), value(&bounded, "workflow_name").as_str()),
         ("other", "a")
@@ -132,7 +136,7 @@ fn the_key_to_be_capped_is_one_that_the_run_brings_a_new_value_of_though_another
         guard.bound(&run("r", workflow), NOW);
     }
     let bounded = guard.bound(&run("s", "a"), NOW);
-    assert_eq!(bounded.capped.as_ref().map(|capped| (capped.key, capped.values)), Some(("repository_name", 1)));
+    assert_eq!(bounded.capped.first().map(|capped| (capped.key, capped.values)), Some(("repository_name", 1)));
     assert_eq!(
         (value(&bounded, "repository_name").as_str(), value(&bounded, "workflow_name").as_str()),
         ("other", "a")
@@ -143,14 +147,14 @@ fn the_key_to_be_capped_is_one_that_the_run_brings_a_new_value_of_though_another
 fn a_run_that_brings_no_new_value_caps_the_key_with_the_most_values_first() {
     let mut guard = SeriesGuard::new(16);
     for (repository, workflow) in [("r", "a"), ("r", "b"), ("s", "c"), ("s", "d")] {
-        assert_eq!(guard.bound(&run(repository, workflow), NOW).capped, None);
+        assert_eq!(guard.bound(&run(repository, workflow), NOW).capped, []);
     }
     let combined = run("s", "a");
     let bounded = guard.bound(&combined, NOW);
-    assert_eq!(bounded.capped.as_ref().map(|capped| (capped.key, capped.values)), Some(("workflow_name", 4)));
+    assert_eq!(bounded.capped.first().map(|capped| (capped.key, capped.values)), Some(("workflow_name", 4)));
     assert_eq!(bounded.tag_set, combined.tag_set);
     let bounded = guard.bound(&run("r", "c"), NOW);
-    assert_eq!(bounded.capped, None, "once one is capped, such a combination passes");
+    assert_eq!(bounded.capped, [], "once one is capped, such a combination passes");
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn a_key_that_nobody_has_seen_before_can_be_to_blame() {
     tags.insert(0, "actor:alice".to_owned());
     let tag_set = Arc::new(TagSet::of_runs(plain.tag_set.prefix.clone(), tags));
     let bounded = guard.bound(&Run { tag_set, ..plain }, NOW);
-    assert_eq!(bounded.capped.as_ref().map(|capped| (capped.key, capped.values)), Some(("actor", 0)));
+    assert_eq!(bounded.capped.first().map(|capped| (capped.key, capped.values)), Some(("actor", 0)));
     assert_eq!(value(&bounded, "actor"), "other");
 }
 
@@ -171,7 +175,7 @@ fn of_two_keys_with_as_many_values_the_one_that_grows_is_to_blame() {
     let mut guard = SeriesGuard::new(4);
     guard.bound(&run("r", "a"), NOW);
     let bounded = guard.bound(&run("r", "b"), NOW);
-    assert_eq!(bounded.capped.map(|capped| capped.key), Some("workflow_name"), "not branch, which comes first");
+    assert_eq!(bounded.capped.first().map(|capped| capped.key), Some("workflow_name"), "not branch, which comes first");
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn tags_with_other_are_in_order_and_none_twice() {
     let mut guard = SeriesGuard::new(4);
     guard.bound(&of(&["branch:main", "branch:x", "workflow_name:a"]), NOW);
     let bounded = guard.bound(&of(&["branch:a", "branch:m", "branch:other", "branch.x:y", "workflow_name:a"]), NOW);
-    assert_eq!(bounded.capped.unwrap().key, "branch");
+    assert_eq!(bounded.capped[0].key, "branch");
     assert_eq!(bounded.tag_set.tags, ["branch.x:y", "branch:other", "workflow_name:a"]);
     assert_eq!(bounded.tag_set.prefix, "p");
 }
@@ -205,7 +209,7 @@ fn bounded_and_constant_tags_are_never_to_blame() {
         let run = tagging.run(&completed, NOW);
         let bounded = guard.bound(&run, NOW);
         assert_eq!(bounded.tag_set, run.tag_set);
-        if let Some(capped) = bounded.capped {
+        if let Some(capped) = bounded.capped.first() {
             assert!(["repository_owner", "repository_name", "workflow_name"].contains(&capped.key), "{capped:?}");
         }
     }
@@ -270,7 +274,11 @@ fn what_is_known_survives_as_json_and_another_format_is_refused() {
     assert_eq!(read.to_json(), text);
     assert_eq!(read.count(NOW + 1), guard.count(NOW + 1));
     let bounded = read.bound(&run("r", "d"), NOW);
-    assert_eq!((value(&bounded, "workflow_name").as_str(), bounded.capped), ("other", None), "it is told once");
+    assert_eq!(
+        (value(&bounded, "workflow_name").as_str(), bounded.capped.first().cloned()),
+        ("other", None),
+        "it is told once"
+    );
     let mut raised = SeriesGuard::from_json(100, text.as_bytes()).unwrap();
     assert_eq!(raised.forget(NOW), BTreeSet::from(["workflow_name"]), "a higher limit lifts a cap");
     let other = text.replace("\"format\":1", "\"format\":2");
@@ -307,16 +315,21 @@ fn new_names_of_steps_beyond_the_limit_are_counted_as_one() {
     let mut guard = SeriesGuard::new(14);
     guard.bound(&job("a", &["x", "y"]), NOW);
     let run = job("a", &["q", "r", "x"]);
-    let run = Run { steps_ms: vec![Some(1), Some(2), Some(4)], ..run };
+    let times = JobTimes { queued_ms: None, steps_ms: vec![Some(1), Some(2), Some(4)] };
+    let run = Run { job: Some(times.into()), ..run };
     let bounded = guard.bound(&run, NOW);
-    assert_eq!(bounded.capped.as_ref().map(|capped| capped.key), Some("step_name"));
+    assert_eq!(bounded.capped.first().map(|capped| capped.key), Some("step_name"));
     let names: Vec<&str> = bounded.tag_set.steps.iter().map(|step| step[1].as_str()).collect();
     assert_eq!(names, ["step_name:other", "step_name:other", "step_name:x"]);
-    assert_eq!(bounded.steps_ms, [Some(1), Some(2), Some(4)], "each keeps its time");
+    assert_eq!(bounded.job.as_ref().unwrap().steps_ms, [Some(1), Some(2), Some(4)], "each keeps its time");
     assert_eq!(total(&guard), 18);
     let bounded = guard.bound(&job("b", &["x"]), NOW);
     assert!(bounded.tag_set.tags.contains(&"job_name:other".to_owned()), "{:?}", bounded.tag_set.tags);
-    assert_eq!(bounded.capped.map(|capped| capped.key), Some("job_name"));
+    assert_eq!(bounded.capped.first().map(|capped| capped.key), Some("job_name"));
+    let mut guard = SeriesGuard::new(14);
+    guard.bound(&job("a", &["x", "y"]), NOW);
+    let capped: Vec<&str> = guard.bound(&job("b", &["q"]), NOW).capped.iter().map(|capped| capped.key).collect();
+    assert_eq!(capped, ["job_name", "step_name"], "each is told");
 }
 
 /// A few names, so that they meet, and any text beside them.

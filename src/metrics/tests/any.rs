@@ -60,12 +60,22 @@ prop_compose! {
         labels in prop::collection::vec("[a-z0-9=/-]{1,20}|\\PC{1,20}", 0..4),
         created_at in time(),
         steps in prop::collection::vec(step(), 0..6),
+        ended in prop_oneof![3 => Just(None), 1 => Just(Some("skipped")), 1 => Just(Some("cancelled"))],
     ) -> Completed {
+        // GitHub's own words are in lower case: a text that only becomes one of them as a tag is none of them.
+        let is_one = |text: &String| ["skipped", "cancelled"].contains(&text.to_lowercase().as_str());
+        let conclusion = ended.map(str::to_owned).or(run.conclusion.clone().filter(|text| !is_one(text)));
+        let ran = match ended {
+            Some("skipped") => false,
+            Some("cancelled") => !steps.is_empty(),
+            _ => true,
+        };
         let job = Job {
-            run: of.map(RunId), attempt: Attempt(attempt.try_into().unwrap()), name, labels, runner_group, created_at, ran: true, steps, steps_left_out: 0,
+            run: of.map(RunId), attempt: Attempt(attempt.try_into().unwrap()), name, labels, runner_group, created_at, ran, steps, steps_left_out: 0,
         };
         Completed {
             key: Key::Job(JobId(id)),
+            conclusion,
             workflow_path: None, event: None, actor: None, triggering_actor: None,
             job: Some(job),
             ..run

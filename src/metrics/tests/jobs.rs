@@ -9,7 +9,7 @@ fn with(detail: Detail) -> Tagging {
 fn rows(runs: &[Run]) -> Vec<(String, f64, Vec<String>)> {
     let slots: Vec<Slot> = vec![Slot {
         second: END,
-        runs: runs.iter().map(|run| Arc::new(run.tagged(Arc::clone(&run.tag_set), run.steps_ms.clone()))).collect(),
+        runs: runs.iter().map(|run| Arc::new(run.tagged(Arc::clone(&run.tag_set), run.job.clone()))).collect(),
     }];
     let job_tags = &runs[0].tag_set.tags;
     let row = |entry: Series| {
@@ -29,7 +29,7 @@ fn expected(rows: &[(&str, f64, &[&str])]) -> Vec<(String, f64, Vec<String>)> {
 #[test]
 fn a_job_makes_six_metrics_with_its_time_in_the_queue() {
     let run = with(Detail::Jobs).run(&completed_job(), 0);
-    assert_eq!((run.end, run.queued_ms, run.duration_ms), (END, Some(8_000), Some(50_000)));
+    assert_eq!((run.end, run.queued_ms(), run.duration_ms), (END, Some(8_000), Some(50_000)));
     let six = [
         ("job.total", 1.0, &[][..]),
         ("job.conclusion.success_total", 1.0, &[]),
@@ -140,6 +140,31 @@ fn tag_sets_that_may_have_series_in_common_are_of_one_family() {
     assert_eq!(of(Detail::Steps, &|completed| completed.job.as_mut().unwrap().steps.clear()), family);
     assert_ne!(of(Detail::Jobs, &|completed| completed.workflow = None), family);
     assert_eq!(tagging().run(&completed(), 0).tag_set.family(), None, "that of a run is itself");
+}
+
+#[test]
+fn a_job_with_the_longest_tags_and_steps_fits_into_one_request() {
+    const UNPACKED_MAX_BYTES: usize = 5_242_880;
+    let long = |letter: &str, number: usize| Some(format!("{number:03}{}", letter.repeat(250)));
+    let mut kept = Vec::new();
+    for letter in ["x", "\u{1e0b}", "\u{1e922}"] {
+        let mut completed = completed_job();
+        for text in [&mut completed.workflow, &mut completed.branch, &mut completed.conclusion, &mut completed.sender] {
+            *text = long(letter, 1);
+        }
+        let job = completed.job.as_mut().unwrap();
+        (job.name, job.runner_group, job.labels) = (long(letter, 1), long(letter, 1), vec![long(letter, 1).unwrap()]);
+        let step = Step { conclusion: long(letter, 2), ..job.steps[0].clone() };
+        job.steps =
+            (0..crate::event::STEPS_MAX).map(|number| Step { name: long(letter, number), ..step.clone() }).collect();
+        let tagging = Tagging { prefix: "p".repeat(120), extra: vec![ExtraTag::Sender], ..with(Detail::Steps) };
+        let run = tagging.run(&completed, 0);
+        let bytes = payload(&[slot_of(tagging.run(&completed, 0))]).line().len();
+        assert!(bytes < UNPACKED_MAX_BYTES, "{letter}: {bytes}");
+        assert_eq!(run.steps_ms().len(), run.tag_set.steps.len());
+        kept.push(run.steps_ms().len());
+    }
+    assert!(kept[0] == crate::event::STEPS_MAX && kept[2] < 300, "{kept:?}");
 }
 
 proptest! {

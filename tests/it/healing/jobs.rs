@@ -241,3 +241,67 @@ fn a_webhook_is_made_for_jobs_where_that_is_asked_for() {
     let delivered = scene.hub.complete(&first_attempt(now() - 600));
     assert!(delivered.len() == 31 && delivered.iter().all(|delivery| delivery.status_code == 202), "{delivered:?}");
 }
+
+/// A run of one job, which GitHub never tells of.
+fn silent(scene: &Scene, run: u64, attempt: u32, job: JobBuilder) {
+    if attempt > 1 {
+        scene.hub.complete_silently(&ended(run, 1200));
+    }
+    let builder = ended(run, 600).attempt(attempt);
+    scene.hub.complete_silently(&builder.with_jobs(&[job]));
+}
+
+#[test]
+fn a_skipped_job_that_seems_to_have_ended_before_its_run_began_is_listed_as_it_would_have_been_delivered() {
+    let scene = Scene::new();
+    let start = now() - 660;
+    let skipped = |id: u64, ended: i64| {
+        let job = workflow_job(id).conclusion(Some("skipped")).without_runner().steps(&[]);
+        job.created_at(start).started_at(start).completed_at(ended)
+    };
+    silent(&scene, 1, 1, skipped(71, start - 1));
+    silent(&scene, 2, 2, skipped(72, start - 1));
+    silent(&scene, 3, 2, skipped(73, start - 60));
+    scene.backfill(&["--jobs"]).done();
+    let mut jobs: Vec<String> = scene.sent().into_iter().filter(|key| key.starts_with("jobs/7")).collect();
+    jobs.sort_unstable();
+    assert_eq!(jobs, ["jobs/71", "jobs/72"], "the third was skipped in the first attempt");
+}
+
+#[test]
+fn a_look_at_jobs_that_fails_is_told_where_nothing_is_taken_in_too() {
+    let scene = Scene::new();
+    silent(&scene, 1, 1, workflow_job(71));
+    scene.hub.order(crate::hub::Order::Text(200, "[]".to_owned()), 1, |asked| asked.path.ends_with("/jobs"));
+    let plan = scene.backfill(&["--jobs", "--plan"]);
+    plan.failed("1 could not be taken in", "run it again");
+    assert!(plan.out.contains("run 1: "), "{}", plan.out);
+    assert!(scene.backfill(&["--jobs", "--plan"]).done().out.contains("2 are missing"));
+}
+
+#[test]
+fn late_jobs_are_told_and_left_out_as_late_runs_are() {
+    let scene = Scene::new();
+    let hours_ago = now() - 2 * 3600;
+    let late = workflow_run(1).started_at(hours_ago).updated_at(hours_ago + 60);
+    scene.hub.complete_silently(&late.with_jobs(&[workflow_job(71)]));
+    silent(&scene, 2, 1, workflow_job(72));
+    assert_eq!(scene.backfill(&[]).done().counts("taken in"), 2);
+    let plan = scene.backfill(&["--jobs", "--plan", "--late", "skip"]);
+    assert!(plan.done().out.contains("at least 1 attempts ended more than an hour ago"), "{}", plan.out);
+    assert!(plan.out.contains("1 are missing"), "{}", plan.out);
+    assert_eq!(scene.backfill(&["--jobs", "--late", "skip"]).done().counts("taken in"), 1);
+    assert_eq!(scene.backfill(&["--jobs"]).done().counts("taken in"), 1);
+}
+
+#[test]
+fn where_reruns_are_dropped_their_jobs_are_not_missing() {
+    let scene = Scene::new();
+    silent(&scene, 1, 1, workflow_job(71));
+    scene.hub.complete_silently(&ended(1, 600).attempt(2).with_jobs(&[workflow_job(72)]));
+    let dropping = ["--jobs", "--reruns", "drop"];
+    assert_eq!(scene.backfill(&dropping).done().counts("taken in"), 2);
+    let plan = scene.backfill(&[&dropping[..], &["--plan"]].concat());
+    assert!(plan.done().out.contains("0 are missing"), "{}", plan.out);
+    assert_eq!(scene.backfill(&["--jobs"]).done().counts("taken in"), 2, "the run's second attempt and its job");
+}
