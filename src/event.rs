@@ -12,7 +12,10 @@ mod recorded;
 use jiff::Timestamp;
 use job::WorkflowJob;
 use loose::{Leaf, Object};
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{Error as _, IgnoredAny},
+};
 use serde_json::error::Category;
 use std::num::NonZeroU32;
 
@@ -175,12 +178,12 @@ struct Account<'a> {
 /// The body is not a JSON text in UTF-8.
 pub fn parse(event: Option<&str>, body: &[u8], detail: Detail) -> Result<Event, NotJson> {
     // Looked at once and as a whole, UTF-8 costs little; text by text it is a fifth of all the reading.
-    let read = str::from_utf8(body).map_or_else(|_| serde_json::from_slice(body), serde_json::from_str);
-    let payload: Object<Payload<'_>> = match read {
+    let text = str::from_utf8(body).map_err(serde_json::Error::custom)?;
+    let payload: Object<Payload<'_>> = match serde_json::from_str(text) {
         Ok(payload) => payload,
         // A field given twice: JSON all the same, if it is whole.
         Err(error) if error.classify() == Category::Data => {
-            serde_json::from_slice::<serde::de::IgnoredAny>(body)?;
+            serde_json::from_str::<IgnoredAny>(text)?;
             Object(None)
         }
         Err(error) => return Err(error.into()),
@@ -197,7 +200,13 @@ pub fn parse(event: Option<&str>, body: &[u8], detail: Detail) -> Result<Event, 
 /// The repository that the JSON `body` of a delivery tells of, whatever the event.
 #[must_use]
 pub fn repository(body: &[u8]) -> Option<RepoName> {
-    let payload: Object<Payload<'_>> = serde_json::from_slice(body).ok()?;
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Whose<'a> {
+        #[serde(borrow)]
+        repository: Object<Repository<'a>>,
+    }
+    let payload: Object<Whose<'_>> = serde_json::from_slice(body).ok()?;
     payload.0?.repository.0?.named()
 }
 
