@@ -9,17 +9,28 @@ use super::{
 };
 use std::path::{Path, PathBuf};
 
-/// The golden files of a format.
-fn golden(format: u32) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("format-{format}"))
+/// Golden files.
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-fn read(format: u32, file: &Path) -> String {
-    std::fs::read_to_string(golden(format).join(file.file_name().unwrap())).unwrap()
+fn read(name: &str, file: &Path) -> String {
+    std::fs::read_to_string(golden(name).join(file.file_name().unwrap())).unwrap()
+}
+
+/// What wrote the files of format 1 that hold jobs, with the last second of a family.
+fn jobs() -> World {
+    let mut world = World::new(Settings { compact_at_bytes: 500, ..Settings::default() }, &Image::new());
+    world.play(&[deliver(&["jobs/4", "jobs/8", "4"]), Act::Go, Act::Pass(3), Act::Go]).unwrap();
+    world.settings = Settings::default();
+    let mut world = world.after_crash(&world.house.disk.seen());
+    let in_doubt = Act::Fates(vec![Fate::TakenInSilence]);
+    world.play(&[in_doubt, deliver(&["jobs/12", "jobs/5"]), Act::Go, deliver(&["jobs/16"])]).unwrap();
+    world
 }
 
 /// What wrote the files of format 1.
-fn world() -> World {
+fn runs() -> World {
     let mut world = World::new(Settings { compact_at_bytes: 1_000, ..Settings::default() }, &Image::new());
     world.play(&[deliver(&["4", "5", "6", "8", "10"]), Act::Go, Act::Pass(3), Act::Go]).unwrap();
     // What follows a compaction stays as it is written.
@@ -35,26 +46,30 @@ fn world() -> World {
 
 #[test]
 fn this_version_writes_format_1_to_the_last_byte() {
-    let world = world();
-    for file in [files().journal, files().cache] {
-        let written = String::from_utf8(world.house.disk.text(&file).unwrap()).unwrap();
-        let told = "another format needs another number, and golden files of its own";
-        assert_eq!(written, read(1, &file), "{}: {told}", file.display());
+    for (name, world) in [("format-1", runs()), ("format-1-jobs", jobs())] {
+        for file in [files().journal, files().cache] {
+            let written = String::from_utf8(world.house.disk.text(&file).unwrap()).unwrap();
+            let told = "another format needs another number, and golden files of its own";
+            assert_eq!(written, read(name, &file), "{}: {told}", file.display());
+        }
     }
 }
 
 #[test]
 fn every_format_is_read_to_the_last_record() {
-    let journal = read(1, &files().journal);
-    for kind in ["journal", "last", "accept", "seal", "unseal", "reject"] {
-        assert!(journal.contains(&format!("\n{{\"{kind}\":")), "the golden journal has no {kind}");
+    let runs_kinds = ["journal", "last", "accept", "seal", "unseal", "reject"];
+    let all = [("format-1", runs(), &runs_kinds[..], (8, 3)), ("format-1-jobs", jobs(), &runs_kinds[..4], (3, 3))];
+    for (name, before, kinds, standing) in all {
+        let journal = read(name, &files().journal);
+        for kind in kinds {
+            assert!(journal.contains(&format!("\n{{\"{kind}\":")), "the golden journal {name} has no {kind}");
+        }
+        let mut image = before.house.disk.seen();
+        image.extend([files().journal, files().cache].map(|file| (file.clone(), read(name, &file).into_bytes())));
+        let mut world = before.after_crash(&image);
+        world.start().unwrap();
+        let found = world.house.standing();
+        assert_eq!((found.known, found.pending), standing);
+        world.check_start().and_then(|()| world.check()).unwrap();
     }
-    let before = world();
-    let mut image = before.house.disk.seen();
-    image.extend([files().journal, files().cache].map(|file| (file.clone(), read(1, &file).into_bytes())));
-    let mut world = before.after_crash(&image);
-    world.start().unwrap();
-    let standing = world.house.standing();
-    assert_eq!((standing.known, standing.pending), (8, 3));
-    world.check_start().and_then(|()| world.check()).unwrap();
 }
