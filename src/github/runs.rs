@@ -76,6 +76,12 @@ impl ListedRun {
         keys.map(move |attempt| RunKey { id, attempt: Attempt(attempt) })
     }
 
+    /// The key of its last attempt, if that has not completed: jobs of it may have.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<RunKey> {
+        (!self.is_over()).then(|| RunKey { id: RunId(self.id), attempt: Attempt(self.attempt()) })
+    }
+
     /// Whether it tells of this attempt, and of its completion.
     #[must_use]
     pub fn is_completed(&self, key: RunKey) -> bool {

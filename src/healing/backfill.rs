@@ -76,6 +76,7 @@ struct Missing {
 #[derive(Debug)]
 struct Wanted {
     key: RunKey,
+    /// Whether there is nothing to take in but its jobs.
     is_recorded: bool,
 }
 
@@ -160,6 +161,8 @@ async fn find(
                 let attempt = |key: RunKey| Wanted { key, is_recorded: !unknown.contains(&key.into()) };
                 let mut attempts: Vec<Wanted> = keys.into_iter().map(attempt).collect();
                 attempts.retain(|attempt| detail >= Detail::Jobs || !attempt.is_recorded);
+                let unfinished = run.unfinished().filter(|_| detail >= Detail::Jobs);
+                attempts.extend(unfinished.map(|key| Wanted { key, is_recorded: true }));
                 if !attempts.is_empty() {
                     missing.found.push((run, attempts));
                 }

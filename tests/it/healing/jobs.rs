@@ -305,3 +305,16 @@ fn where_reruns_are_dropped_their_jobs_are_not_missing() {
     assert!(plan.done().out.contains("0 are missing"), "{}", plan.out);
     assert_eq!(scene.backfill(&["--jobs"]).done().counts("taken in"), 2, "the run's second attempt and its job");
 }
+
+#[test]
+fn jobs_that_have_ended_in_a_run_that_has_not_are_listed_too() {
+    let scene = Scene::new();
+    let start = now() - 600;
+    scene.hub.complete_silently(&ended(1, 500).action("in_progress"));
+    let job = |id: u64| workflow_job(id).run(1).created_at(start).started_at(start).completed_at(start + 60);
+    scene.hub.complete_silently(&job(71));
+    scene.hub.complete_silently(&job(72).action("in_progress"));
+    let filled = scene.backfill(&["--jobs"]);
+    assert_eq!(filled.done().counts("taken in"), 1, "{}", filled.out);
+    assert_eq!(scene.sent(), ["jobs/71"]);
+}
