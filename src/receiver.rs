@@ -4,12 +4,13 @@
 //! unsigned one learns nothing and costs no parsing. Nothing answers 202 before the ledger says that it is on disk.
 
 mod body;
+mod ran;
 mod server;
 
 use crate::{
     answers::{healthz, not_found, wrong_method},
     config::Repositories,
-    event::{self, Completed, Detail, Event},
+    event::{self, Completed, Detail, Event, NotOurs},
     explain::{self, explain},
     ledger::{Accepted, Ledger, Reruns, Unavailable},
     limits::Limits,
@@ -29,6 +30,7 @@ use actix_web::{
     web,
 };
 use body::{Bodies, BodyError, Unreading};
+use ran::Ran;
 use serde_json::json;
 use server::Kept;
 use std::{borrow::Cow, io, net::TcpListener, sync::Arc, time::Instant};
@@ -48,6 +50,7 @@ pub struct Receiver {
     repositories: Option<Repositories>,
     tagging: Tagging,
     reruns: Reruns,
+    ran: Ran,
     ledger: Ledger,
     limits: Limits,
     bodies: Bodies,
@@ -59,7 +62,7 @@ impl Receiver {
     pub fn new(secrets: Arc<Secrets>, tagging: Tagging, ledger: Ledger) -> Self {
         let limits = Limits::default();
         let (repositories, reruns, bodies) = (None, Reruns::default(), Bodies::new(&limits));
-        Self { secrets, repositories, tagging, reruns, ledger, limits, bodies }
+        Self { secrets, repositories, tagging, reruns, ran: Ran::default(), ledger, limits, bodies }
     }
 
     /// The same, with re-runs taken for this. The ledger decides on those of runs; what a job runs again has another ID.
@@ -203,7 +206,7 @@ impl Receiver {
             event::parse(event, json, self.tagging.detail).map_err(|error| Refusal::Malformed(explain(&error)))?;
         match parsed {
             Event::Completed(completed) => match self.unwanted(&completed) {
-                Some(why) => Ok(self.ignored(why.to_owned(), guid, Some(completed.repository.to_string()))),
+                Some(why) => Ok(self.ignored(why, guid, Some(completed.repository.to_string()))),
                 None => self.accept(&completed, guid, way).await,
             },
             Event::NotOurs(why) => {
@@ -221,12 +224,15 @@ impl Receiver {
         }
     }
 
-    /// Why the configuration leaves this out, if it does.
-    fn unwanted(&self, completed: &Completed) -> Option<&'static str> {
+    /// Why this is not counted, if it is not.
+    fn unwanted(&self, completed: &Completed) -> Option<String> {
         if self.repositories.as_ref().is_some_and(|repositories| !repositories.take(&completed.repository)) {
-            return Some("repository not in --repositories");
+            return Some("repository not in --repositories".to_owned());
         }
-        (self.reruns == Reruns::Drop && completed.is_job_of_rerun()).then_some("job of a re-run")
+        if self.reruns == Reruns::Drop && completed.is_job_of_rerun() {
+            return Some("job of a re-run".to_owned());
+        }
+        self.ran.is_known(completed).then(|| NotOurs::NotRunAgain.to_string())
     }
 
     async fn accept(&self, completed: &Completed, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
@@ -242,6 +248,7 @@ impl Receiver {
         let repository = completed.repository.to_string();
         let delivery = guid.unwrap_or("-");
         if accepted == Accepted::New {
+            self.ran.note(completed);
             self.note_odd(completed, &run, steps);
         }
         log::info!(delivery, run = run.as_str(), repository = repository.as_str(); "{}", outcome.name());

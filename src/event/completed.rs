@@ -74,7 +74,9 @@ pub struct Job {
     pub name: Option<String>,
     /// What it asks of a runner, in the order in which the workflow does.
     pub labels: Vec<String>,
-    /// The group of the runner that it ran on.
+    /// The name of the runner that it ran on.
+    pub runner: Option<String>,
+    /// The group of that runner.
     pub runner_group: Option<String>,
     /// When it was made, which is when it began to wait for a runner.
     pub created_at: Option<Timestamp>,

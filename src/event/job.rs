@@ -110,6 +110,7 @@ impl WorkflowJob<'_> {
             attempt: attempt(&self.run_attempt),
             name: self.name.owned(),
             labels: self.labels.kept.iter().filter_map(Leaf::owned).collect(),
+            runner: self.runner_name.owned(),
             runner_group: self.runner_group_name.owned(),
             created_at: time(&self.created_at),
             ran: self.ran(),

@@ -67,6 +67,7 @@ pub(crate) fn completed_job() -> Completed {
             attempt: Attempt::FIRST,
             name: text("test (stable)"),
             labels: vec!["ubuntu-latest".to_owned()],
+            runner: text("GitHub Actions 7"),
             runner_group: text("GitHub Actions"),
             created_at: "2026-03-02T17:13:09Z".parse().ok(),
             ran: true,

@@ -70,6 +70,7 @@ fn a_job_that_has_not_ended_or_not_run_again_takes_no_place() {
     let copy = |id| workflow_job(id).run(1).attempt(2).started_at(end - 50).completed_at(end);
     assert_ignored(&service.deliver(&copy(8).created_at(end + 30)), "job did not run again");
     assert_eq!(service.deliver(&copy(7).created_at(end - 60)).says(), "duplicate");
+    assert_ignored(&service.deliver(&copy(10).created_at(end - 60)), "job did not run again");
     let again = workflow_job(9).run(1).attempt(2).created_at(end + 30).started_at(end + 40).completed_at(end + 50);
     assert_eq!(service.deliver(&again).status, 202);
     service.stop();

@@ -71,7 +71,7 @@ prop_compose! {
             _ => true,
         };
         let job = Job {
-            run: of.map(RunId), attempt: Attempt(attempt.try_into().unwrap()), name, labels, runner_group, created_at, ran, steps, steps_left_out: 0,
+            run: of.map(RunId), attempt: Attempt(attempt.try_into().unwrap()), name, labels, runner: None, runner_group, created_at, ran, steps, steps_left_out: 0,
         };
         Completed {
             key: Key::Job(JobId(id)),

@@ -84,7 +84,7 @@ fn first_attempt(start: i64) -> crate::github::AttemptBuilder {
     let job = |number: u64| {
         let offset = i64::try_from(number).unwrap();
         let (from, to) = (start + 3 + offset, start + 60 + 2 * offset);
-        let failed = number % 5 == 0;
+        let failed = number.is_multiple_of(5);
         let conclusion = if failed { "failure" } else { "success" };
         let steps = [Step::new("Build", "success", [from, from + 20]), Step::new("Test", conclusion, [from + 20, to])];
         let job = workflow_job(1000 + number).name(&format!("job {number}")).labels(&["self-hosted", "linux"]);
@@ -133,7 +133,9 @@ fn each_job_is_counted_as_often_as_it_ran_in_whatever_order_it_is_told_of() {
         let again: Vec<&JobBuilder> =
             attempts[attempt].jobs().iter().filter(|job| names.iter().any(|name| job.is_called(name))).collect();
         assert_eq!(again.len(), names.len());
-        again.into_iter().for_each(|job| add(&mut ran, job));
+        for job in again {
+            add(&mut ran, job);
+        }
     }
     assert_eq!(ran.values().map(|sums| sums.jobs).sum::<f64>(), 38.0);
     let mut told: Vec<Told> = extra.into_iter().map(Told::Job).collect();
@@ -151,7 +153,10 @@ fn each_job_is_counted_as_often_as_it_ran_in_whatever_order_it_is_told_of() {
             // Nobody answers.
             1 => told.fail(&scene),
             // It comes twice.
-            2 => [told, told].iter().for_each(|told| told.deliver(&service)),
+            2 => {
+                told.deliver(&service);
+                told.deliver(&service);
+            }
             _ => told.deliver(&service),
         }
     }
