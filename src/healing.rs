@@ -11,6 +11,7 @@ mod tally;
 use crate::{
     cli::{CACHE_DIR, Common, InletArgs},
     config::{self, ConfigError, Settings},
+    event::Detail,
     github::{Github, GithubError, Place},
     holes::HolesError,
     inlet::{Inlet, InletError, Look, There},
@@ -58,12 +59,14 @@ pub enum HealingError {
     #[error(transparent)]
     Holes(#[from] HolesError),
     /// There are several webhooks, and somebody else's might be among them.
-    #[error("{place} has several webhooks for workflow_run: {hooks}")]
+    #[error("{place} has several webhooks for {}: {hooks}", detail.events().join(" or "))]
     SeveralHooks {
         /// Where they are.
         place: Place,
         /// Their IDs, and where they deliver to.
         hooks: String,
+        /// What they bring.
+        detail: Detail,
     },
     /// It was told to stop.
     #[error("interrupted")]

@@ -16,7 +16,9 @@ use std::{borrow::Cow, iter, sync::Arc};
 
 pub use catalogue::Catalogue;
 pub use metric::{MetricKind, Subject, Totals};
-pub use series::{Bounded, Capped, DEFAULT_MAX_SERIES, REMEMBERED_S, SeriesCount, SeriesError, SeriesGuard};
+pub use series::{
+    Bounded, Capped, DEFAULT_MAX_SERIES, REMEMBERED_S, SeriesCount, SeriesError, SeriesGuard, SeriesSnapshot,
+};
 pub use tags::{BACKFILL_TAG, ExtraTag, TAG_KEYS, TAG_MAX_CHARS, Tagging, tag, tag_form};
 
 /// What stands before every metric's name unless configured otherwise.
@@ -59,21 +61,21 @@ impl TagSet {
 
     /// The tag sets that series are made of: without steps itself, else the job's alone and that of each kind of step.
     pub fn elements(&self) -> impl Iterator<Item = Cow<'_, Self>> {
-        let own = if self.steps.is_empty() {
-            Cow::Borrowed(self)
-        } else {
-            let Self { prefix, subject, tags, .. } = self;
-            Cow::Owned(Self { prefix: prefix.clone(), subject: *subject, tags: tags.clone(), steps: Vec::new() })
-        };
+        let own = if self.steps.is_empty() { Cow::Borrowed(self) } else { Cow::Owned(self.alone()) };
         let steps = self.steps.chunk_by(|a, b| a == b).filter_map(<[_]>::first);
         iter::once(own).chain(steps.map(|step| Cow::Owned(self.step(step))))
+    }
+
+    /// It without steps.
+    fn alone(&self) -> Self {
+        self.of(self.subject, self.tags.clone())
     }
 
     /// The tag set of a step of this job: the job's tags but for its conclusion, and the step's own.
     fn step(&self, own: &[String]) -> Self {
         let mut tags: Vec<String> = self.tags.iter().filter(|tag| !is_conclusion(tag)).chain(own).cloned().collect();
         tags.sort_unstable();
-        Self { prefix: self.prefix.clone(), subject: Subject::Step, tags, steps: Vec::new() }
+        self.of(Subject::Step, tags)
     }
 
     /// What all tag sets have in common that may have series in common, if that is not the tag set itself: jobs that differ in
@@ -81,13 +83,12 @@ impl TagSet {
     #[must_use]
     pub fn family(&self) -> Option<Self> {
         let in_common = || self.tags.iter().filter(|tag| !is_conclusion(tag)).cloned().collect();
-        let Self { prefix, subject, .. } = self;
-        (*subject == Subject::Job).then(|| Self {
-            prefix: prefix.clone(),
-            subject: *subject,
-            tags: in_common(),
-            steps: Vec::new(),
-        })
+        (self.subject == Subject::Job).then(|| self.of(Subject::Job, in_common()))
+    }
+
+    /// Another one with the same prefix.
+    fn of(&self, subject: Subject, tags: Vec<String>) -> Self {
+        Self { prefix: self.prefix.clone(), subject, tags, steps: Vec::new() }
     }
 
     /// What the element of this number has metrics of.

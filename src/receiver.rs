@@ -65,7 +65,7 @@ impl Receiver {
         Self { secrets, repositories, tagging, reruns, ran: Ran::default(), ledger, limits, bodies }
     }
 
-    /// The same, with re-runs taken for this. The ledger decides on those of runs; what a job runs again has another ID.
+    /// The same, with re-runs taken for this. The ledger decides on those of runs; a job that runs again has another ID.
     #[must_use]
     pub fn reruns(self, reruns: Reruns) -> Self {
         Self { reruns, ..self }

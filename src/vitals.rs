@@ -62,7 +62,7 @@ pub struct Delivered {
     pub repository: Option<String>,
     /// The workflow's name.
     pub workflow: Option<String>,
-    /// The job's name, if it told of a job.
+    /// The job's name, or its key where it has none, if it told of a job.
     pub job: Option<String>,
     /// GitHub's word for how the run ended.
     pub conclusion: Option<String>,

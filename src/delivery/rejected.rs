@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 /// The request of a delivery that derives to `run` again.
 pub(super) fn delivery_of(run: &Run) -> Value {
-    let (event, object) = match run.key {
-        Key::Run(key) => ("workflow_run", workflow_run(run, key)),
-        Key::Job(key) => ("workflow_job", workflow_job(run, key)),
+    let event = run.key.event();
+    let object = match run.key {
+        Key::Run(key) => workflow_run(run, key),
+        Key::Job(key) => workflow_job(run, key),
     };
     let tags = Tags(&run.tag_set);
     let default_branch = tags.is_default_branch().then(|| tags.branch()).flatten();

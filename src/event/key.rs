@@ -56,6 +56,15 @@ pub enum Key {
 }
 
 impl Key {
+    /// The event that tells of it.
+    #[must_use]
+    pub const fn event(self) -> &'static str {
+        match self {
+            Self::Run(_) => "workflow_run",
+            Self::Job(_) => "workflow_job",
+        }
+    }
+
     /// What stands for all attempts of a run: the first of them. A job stands for itself.
     #[must_use]
     pub const fn first_attempt(self) -> Self {

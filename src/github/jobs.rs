@@ -7,15 +7,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::num::NonZeroU32;
 
-/// A job that has completed, with what a delivery would have told of it. Any field but the ID can be missing or null.
+/// A job, with what a delivery would have told of it. Any field but the ID can be missing or null.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ListedJob {
     id: u64,
     /// When it completed.
     #[serde(default)]
     pub completed_at: Option<Timestamp>,
-    #[serde(default)]
-    status: Value,
     /// What is handed on as it stands.
     #[serde(flatten)]
     more: Map<String, Value>,
@@ -31,7 +29,7 @@ impl ListedJob {
     /// Whether it has completed.
     #[must_use]
     pub fn is_completed(&self) -> bool {
-        self.status.as_str() == Some("completed")
+        self.more.get("status").and_then(Value::as_str) == Some("completed")
     }
 
     /// As a delivery tells of it, as a job of this attempt.
@@ -41,7 +39,6 @@ impl ListedJob {
             ("id".to_owned(), json!(self.id)),
             ("run_attempt".to_owned(), json!(attempt)),
             ("completed_at".to_owned(), json!(self.completed_at)),
-            ("status".to_owned(), self.status.clone()),
         ]);
         Value::Object(job)
     }

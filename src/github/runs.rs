@@ -14,7 +14,7 @@ pub const SEARCH_MAX: u64 = 1000;
 /// a run some seconds after its last job.
 const CHANGED_AFTER_S: i64 = 60;
 
-/// How much later than the end of a job that ran in it, or was skipped in it, an attempt may seem to have started.
+/// How much later than the end of a job of it, above all of one that was skipped, an attempt may seem to have started.
 const STARTED_BEFORE_S: i64 = 5;
 
 /// An attempt of a run, with what a delivery would have told of it. Any field but the ID can be missing or null.
@@ -82,10 +82,10 @@ impl ListedRun {
         (!self.is_over()).then(|| RunKey { id: RunId(self.id), attempt: Attempt(self.attempt()) })
     }
 
-    /// Whether it tells of this attempt, and of its completion.
+    /// Whether it tells of this attempt.
     #[must_use]
-    pub fn is_completed(&self, key: RunKey) -> bool {
-        self.is_over() && key.id.0 == self.id && key.attempt.0 == self.attempt()
+    pub fn is_of(&self, key: RunKey) -> bool {
+        key.id.0 == self.id && key.attempt.0 == self.attempt()
     }
 
     /// When it ended, by its jobs: when it was last changed, or at the latest end of its jobs, if it was changed by something
@@ -100,8 +100,8 @@ impl ListedRun {
         }
     }
 
-    /// Whether a job that is listed with this attempt ran in an earlier one: it ended before this one started. The times of one
-    /// that was skipped may be somewhat before.
+    /// Whether a job that is listed with this attempt ran in an earlier one: it ended before this one started, by more than
+    /// such times can be apart.
     #[must_use]
     pub fn is_before(&self, job: &ListedJob) -> bool {
         let started_at: Option<Timestamp> = self.more.run_started_at.as_str().and_then(|time| time.parse().ok());
@@ -342,7 +342,8 @@ mod tests {
             });
             let keys: Vec<RunKey> = run.keys().collect();
             assert_eq!(keys.iter().map(ToString::to_string).collect::<Vec<_>>(), ["5", "5/attempts/2"], "{status}");
-            assert!(keys.iter().all(|key| !run.is_completed(*key)));
+            assert!(keys.iter().all(|key| !run.is_of(*key)));
+            assert!(run.unfinished().is_some_and(|key| run.is_of(key)));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
     cli::{self, Late},
     config,
-    event::{Attempt, Detail, Key, Recorded, RunKey},
+    event::{Attempt, Detail, JobId, Key, Recorded, RunKey},
     explain::explain,
     github::{Github, GithubError, ListedJob, ListedRun, Place, SEARCH_MAX, Workflows},
     holes::Patience,
@@ -41,7 +41,7 @@ pub fn backfill(arguments: &cli::Backfill) -> Result<(), HealingError> {
         let mut tally = Tally::default();
         let (detail, reruns) = (arguments.common.tags.detail(), arguments.common.reruns);
         let work = async |look: Look, inlet: Option<Inlet>| {
-            let way = inlet.map(|inlet| Way::new(inlet, arguments.late, since, now));
+            let way = inlet.map(|inlet| Way::new(inlet, arguments.late, since));
             for place in &arguments.repository {
                 let missing = find(&github, place, (since, until), &look, detail).await?;
                 missing.tell(place, now, arguments.late, detail)?;
@@ -76,8 +76,8 @@ struct Missing {
 #[derive(Debug)]
 struct Wanted {
     key: RunKey,
-    /// Whether there is nothing to take in but its jobs.
-    is_recorded: bool,
+    /// Whether there is nothing to take in but its jobs: it is recorded, or has not ended.
+    jobs_only: bool,
 }
 
 impl Missing {
@@ -91,10 +91,12 @@ impl Missing {
         let mut out = io::stdout().lock();
         let Self { runs, attempts, .. } = self;
         writeln!(out, "{place}: {runs} completed runs with {attempts} attempts, {} of them not recorded", self.keys())?;
-        let late_runs = || self.found.iter().filter(|(run, _)| is_late(run.updated_at, now));
-        let are_late = match detail {
-            Detail::Runs => late_runs().map(|(_, found)| missing(found)).sum(),
-            Detail::Jobs | Detail::Steps => late_runs().map(|(_, found)| found.len()).sum::<usize>(),
+        let ended = self.found.iter().filter(|(run, _)| is_late(run.updated_at, now));
+        let are_late: usize = match detail {
+            Detail::Runs => ended.map(|(_, found)| missing(found)).sum(),
+            Detail::Jobs | Detail::Steps => {
+                ended.filter(|(run, _)| run.unfinished().is_none()).map(|(_, found)| found.len()).sum()
+            }
         };
         if detail >= Detail::Jobs && !self.found.is_empty() {
             writeln!(out, "  the jobs of all attempts are looked at, recorded or not")?;
@@ -111,13 +113,13 @@ impl Missing {
             }
         };
         let why = "ended more than an hour ago, which Datadog does not take at their own time";
-        let of_which = if detail >= Detail::Jobs { "attempts" } else { "of those" };
+        let of_which = if detail >= Detail::Jobs { "attempts, with what is missing of them," } else { "of those" };
         writeln!(out, "  at least {are_late} {of_which} {why}: {means}")
     }
 }
 
 fn missing(attempts: &[Wanted]) -> usize {
-    attempts.iter().filter(|attempt| !attempt.is_recorded).count()
+    attempts.iter().filter(|attempt| !attempt.jobs_only).count()
 }
 
 fn is_late(end: Option<Timestamp>, now: i64) -> bool {
@@ -158,11 +160,11 @@ async fn find(
                 missing.runs += usize::from(!keys.is_empty());
                 missing.attempts += keys.len();
                 let unknown = look.unknown(keys.iter().copied().map(Key::from).collect()).await?;
-                let attempt = |key: RunKey| Wanted { key, is_recorded: !unknown.contains(&key.into()) };
+                let attempt = |key: RunKey| Wanted { key, jobs_only: !unknown.contains(&key.into()) };
                 let mut attempts: Vec<Wanted> = keys.into_iter().map(attempt).collect();
-                attempts.retain(|attempt| detail >= Detail::Jobs || !attempt.is_recorded);
+                attempts.retain(|attempt| detail >= Detail::Jobs || !attempt.jobs_only);
                 let unfinished = run.unfinished().filter(|_| detail >= Detail::Jobs);
-                attempts.extend(unfinished.map(|key| Wanted { key, is_recorded: true }));
+                attempts.extend(unfinished.map(|key| Wanted { key, jobs_only: true }));
                 if !attempts.is_empty() {
                     missing.found.push((run, attempts));
                 }
@@ -176,38 +178,22 @@ async fn find(
     Ok(missing)
 }
 
-/// Which way a run goes in.
+/// Which way what is found goes in.
 struct Way {
     inlet: Inlet,
-    late: Late,
-    now: i64,
-    /// For those that are counted at their own time: with a tag that no delivery has, for Datadog keeps one value a second of
-    /// each tag set, and nobody knows any more which seconds in the past have one.
+    /// For what is late and is counted at its own time: with a tag that no delivery has, for Datadog keeps one value a second
+    /// of each tag set, and nobody knows any more which seconds in the past have one.
     historical: Option<Inlet>,
 }
 
 impl Way {
-    fn new(inlet: Inlet, late: Late, since: i64, now: i64) -> Self {
+    fn new(inlet: Inlet, late: Late, since: i64) -> Self {
         let date = Timestamp::from_second(since).unwrap_or_default().strftime("%Y-%m-%d").to_string();
         let historical = match &inlet {
             Inlet::Here(receiver) if late == Late::Historical => Some(Inlet::Here(receiver.backfilling(&date).into())),
             _ => None,
         };
-        Self { inlet, late, now, historical }
-    }
-
-    /// Takes in a run that ended then, or leaves it out.
-    async fn take(&self, found: &Found, tally: &mut Tally) -> Result<(), HealingError> {
-        let inlet = match (self.late, is_late(found.end, self.now)) {
-            (Late::Skip, true) => {
-                tally.skipped += 1;
-                return Ok(());
-            }
-            (Late::Historical, true) => self.historical.as_ref().unwrap_or(&self.inlet),
-            _ => &self.inlet,
-        };
-        tally.count(|| found.key.to_string(), inlet.take(&found.recorded).await?);
-        Ok(())
+        Self { inlet, historical }
     }
 }
 
@@ -219,9 +205,22 @@ struct Found {
 }
 
 impl Found {
-    fn new(key: Key, end: Option<Timestamp>, event: &str, payload: String) -> Self {
-        let recorded = Recorded { event: Some(event.to_owned()), guid: None, is_form: false, payload };
+    fn new(key: Key, end: Option<Timestamp>, payload: String) -> Self {
+        let recorded = Recorded { event: Some(key.event().to_owned()), guid: None, is_form: false, payload };
         Self { key, end, recorded }
+    }
+
+    async fn take(&self, inlet: &Inlet, tally: &mut Tally) -> Result<(), HealingError> {
+        tally.count(|| named(self.key), inlet.take(&self.recorded).await?);
+        Ok(())
+    }
+}
+
+/// What it is called in a summary.
+fn named(key: Key) -> String {
+    match key {
+        Key::Run(key) => format!("run {key}"),
+        Key::Job(JobId(id)) => format!("job {id}"),
     }
 }
 
@@ -243,8 +242,8 @@ impl Filling<'_> {
             return Ok(missing.keys());
         }
         let mut keys = 0;
-        let fetched = self.each(missing, tally, async |found, _| {
-            keys += usize::from(self.late != Late::Skip || !is_late(found.end, self.now));
+        let fetched = self.each(missing, tally, async |_, _| {
+            keys += 1;
             Ok(())
         });
         fetched.await?;
@@ -253,24 +252,24 @@ impl Filling<'_> {
 
     async fn fill(&self, way: &Way, missing: Missing, tally: &mut Tally) -> Result<(), HealingError> {
         let mut kept = Vec::new();
-        let fetched = self.each(missing, tally, async |found, tally| {
-            match way.historical {
-                // Its second is given in the order in which all come.
-                Some(_) if is_late(found.end, self.now) => kept.push(found),
-                _ => way.take(&found, tally).await?,
+        let fetched = self.each(missing, tally, async |found, tally| match &way.historical {
+            // Its second is given in the order in which all come.
+            Some(historical) if is_late(found.end, self.now) => {
+                kept.push((historical, found));
+                Ok(())
             }
-            Ok(())
+            _ => found.take(&way.inlet, tally).await,
         });
         let filled = fetched.await;
         // What was fetched so far is taken in whatever stood in the way of the rest.
-        kept.sort_by_key(|found| (found.end, found.key));
-        for found in kept {
-            way.take(&found, tally).await?;
+        kept.sort_by_key(|(_, found)| (found.end, found.key));
+        for (historical, found) in kept {
+            found.take(historical, tally).await?;
         }
         filled
     }
 
-    /// Fetches each attempt with what is missing of it, and hands it on.
+    /// Fetches each attempt with what is missing of it, and hands it on, unless it is late and late ones are left out.
     async fn each(
         &self,
         missing: Missing,
@@ -283,24 +282,30 @@ impl Filling<'_> {
         let workflows = self.github.workflows(self.place).await?;
         let attempts = missing.found.iter().map(|(_, attempts)| attempts.len()).sum();
         let (bar, mut patience) = (bar(self.github, attempts, "attempts"), Patience::default());
+        let is_left_out = |end| self.late == Late::Skip && is_late(end, self.now);
         for (run, attempts) in missing.found {
+            // An earlier attempt ended before the last one, and a job before its attempt.
+            let is_all_left_out = run.unfinished().is_none() && is_left_out(run.updated_at);
             for attempt in attempts {
                 bar.inc(1);
-                // An earlier attempt ended before the last one, and a job before its attempt.
-                if self.late == Late::Skip && is_late(run.updated_at, self.now) {
-                    tally.skipped += usize::from(!attempt.is_recorded);
+                if is_all_left_out {
+                    tally.skipped += usize::from(!attempt.jobs_only);
                     continue;
                 }
                 match self.deliveries(&workflows, &run, &attempt, tally).await {
                     Ok(all) => {
                         patience.renew();
                         for found in all {
-                            take(found, tally).await?;
+                            if is_left_out(found.end) {
+                                tally.skipped += 1;
+                            } else {
+                                take(found, tally).await?;
+                            }
                         }
                     }
                     Err(HealingError::Github(GithubError::NotFound { .. })) => tally.gone += 1,
                     Err(HealingError::Github(error)) if patience.bears(&error) => {
-                        tally.failed.push((format!("run {}", attempt.key), explain(&error)));
+                        tally.failed.push((named(attempt.key.into()), explain(&error)));
                     }
                     Err(error) => return Err(error),
                 }
@@ -320,23 +325,24 @@ impl Filling<'_> {
     ) -> Result<Vec<Found>, HealingError> {
         let Self { github, place, .. } = *self;
         let key = attempt.key;
-        let jobs = github.jobs(place, key).await?;
         // Where re-runs are dropped, so are their jobs.
         let is_dropped = self.reruns == Reruns::Drop && key.attempt > Attempt::FIRST;
-        let missing = if is_dropped { Vec::new() } else { self.missing(&jobs, tally).await? };
-        if attempt.is_recorded && missing.is_empty() {
+        if is_dropped && attempt.jobs_only {
             return Ok(Vec::new());
         }
-        let told = if run.is_completed(key) { run.clone() } else { github.attempt(place, key).await? };
+        let jobs = github.jobs(place, key).await?;
+        let missing = if is_dropped { Vec::new() } else { self.missing(&jobs, tally).await? };
+        if attempt.jobs_only && missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let told = if run.is_of(key) { run.clone() } else { github.attempt(place, key).await? };
         let mut found = Vec::new();
-        if !attempt.is_recorded {
+        if !attempt.jobs_only {
             let end = told.end(&jobs);
-            found.push(Found::new(key.into(), end, "workflow_run", workflows.payload(&told, end)));
+            found.push(Found::new(key.into(), end, workflows.payload(&told, end)));
         }
         let ran = missing.into_iter().filter(|job| !told.is_before(job));
-        found.extend(
-            ran.map(|job| Found::new(job.key(), job.completed_at, "workflow_job", workflows.job_payload(&told, job))),
-        );
+        found.extend(ran.map(|job| Found::new(job.key(), job.completed_at, workflows.job_payload(&told, job))));
         Ok(found)
     }
 

@@ -57,12 +57,15 @@ async fn find(github: &Github, arguments: &cli::Recover) -> Result<Vec<Hole>, He
     let mut all = Vec::new();
     for place in arguments.hooks.places() {
         let hooks = holes::hooks(github, place, arguments.hook, detail).await?;
-        holes::tell_unheard(place, &hooks, detail);
+        if arguments.hook.is_none() {
+            holes::tell_unheard(place, &hooks, detail);
+        }
         if arguments.redeliver && hooks.len() > 1 {
             let hooks = hooks.iter().map(|hook| format!("{} to {}", hook.id, shown_url(&hook.config.url)));
             return Err(HealingError::SeveralHooks {
                 place: place.clone(),
                 hooks: hooks.collect::<Vec<_>>().join(", "),
+                detail,
             });
         }
         for hook in hooks {

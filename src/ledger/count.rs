@@ -1,7 +1,7 @@
 //! The file of which series the last 30 days made.
 //!
-//! Invariant: it is a statistic, not a record. A start does without it where it is missing or cannot be read. It is written by
-//! the ledger's one thread, so whatever comes in meanwhile waits for it: every ten minutes at the most, and at the end.
+//! Invariant: it is a statistic, not a record. A start does without it where it is missing or cannot be read. It is written every
+//! ten minutes at the most, by a thread of its own, for it can be large and nobody shall wait for it; and at the end.
 
 use super::{
     Files,
@@ -16,6 +16,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    thread::{self, JoinHandle},
 };
 
 /// The file is not written again before so many seconds have passed.
@@ -38,6 +39,8 @@ pub(super) struct SeriesFile {
     is_changed: bool,
     /// When it was last written, or tried to be.
     saved_at: Option<i64>,
+    /// Who writes it at the moment.
+    writing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl SeriesFile {
@@ -48,7 +51,7 @@ impl SeriesFile {
             SeriesGuard::new(max)
         });
         forget(&mut guard, now);
-        Self { path: path.to_owned(), guard, is_changed: false, saved_at: None }
+        Self { path: path.to_owned(), guard, is_changed: false, saved_at: None, writing: None }
     }
 
     /// Decides the tags of a run that is accepted now; its journal line follows them.
@@ -66,14 +69,44 @@ impl SeriesFile {
         (run, line)
     }
 
-    /// Counts, forgets what is old, and writes the file where that is due.
-    pub(super) fn turn(&mut self, storage: &dyn Storage, now: i64) -> SeriesCount {
+    /// Counts, forgets what is old, and has the file written where that is due.
+    pub(super) fn turn(&mut self, storage: &Arc<dyn Storage>, now: i64) -> SeriesCount {
         forget(&mut self.guard, now);
-        if self.saved_at.is_none_or(|at| at.abs_diff(now) >= SAVE_EVERY_S) {
+        if self.writing.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.wait();
+        }
+        let is_due = self.saved_at.is_none_or(|at| at.abs_diff(now) >= SAVE_EVERY_S);
+        if is_due && self.writing.is_none() {
             self.saved_at = Some(now);
-            self.save(storage);
+            self.begin(storage);
         }
         self.guard.count(now)
+    }
+
+    /// Has the file written, if anything has changed.
+    fn begin(&mut self, storage: &Arc<dyn Storage>) {
+        if !self.is_changed {
+            return;
+        }
+        let (snapshot, storage, path) = (self.guard.snapshot(), Arc::clone(storage), self.path.clone());
+        let write = move || disk::replace(storage.as_ref(), &path, snapshot.json().as_bytes()).map(drop);
+        match thread::Builder::new().name("series".to_owned()).spawn(write) {
+            Ok(writing) => (self.writing, self.is_changed) = (Some(writing), false),
+            Err(error) => self.tell(&error),
+        }
+    }
+
+    /// Waits until nobody writes the file. A failure costs no run, and the next time is as good.
+    fn wait(&mut self) {
+        let written = self.writing.take().map(JoinHandle::join);
+        if let Some(Ok(Err(error))) = written {
+            self.is_changed = true;
+            self.tell(&error);
+        }
+    }
+
+    fn tell(&self, error: &io::Error) {
+        log::warn!("{} cannot be written: {error}", self.path.display());
     }
 
     /// Keys of tags whose new values are sent as `other`.
@@ -81,14 +114,15 @@ impl SeriesFile {
         self.guard.capped().collect()
     }
 
-    /// Writes the file, if anything has changed. A failure costs no run, and the next time is as good.
+    /// Writes the file, if anything has changed, and waits for it.
     pub(super) fn save(&mut self, storage: &dyn Storage) {
+        self.wait();
         if !self.is_changed {
             return;
         }
-        match disk::replace(storage, &self.path, self.guard.to_json().as_bytes()) {
+        match disk::replace(storage, &self.path, self.guard.snapshot().json().as_bytes()) {
             Ok(_) => self.is_changed = false,
-            Err(error) => log::warn!("{} cannot be written: {error}", self.path.display()),
+            Err(error) => self.tell(&error),
         }
     }
 }
@@ -140,6 +174,14 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
+    /// A turn, and what it has written is there.
+    fn turn(file: &mut SeriesFile, now: i64) -> SeriesCount {
+        let storage: Arc<dyn Storage> = Arc::new(RealDisk);
+        let count = file.turn(&storage, now);
+        file.wait();
+        count
+    }
+
     fn accept(file: &mut SeriesFile, workflow: &str, now: i64) -> Arc<Run> {
         let completed = Completed { workflow: Some(workflow.to_owned()), ..completed() };
         let run = Arc::new(tagging().run(&completed, now));
@@ -155,21 +197,21 @@ mod tests {
         let path = Files::new(dir.path(), Mode::Live).series;
         let open = |now| SeriesFile::open(&RealDisk, &path, 8, now);
         let mut file = open(NOW);
-        file.turn(&RealDisk, NOW);
+        turn(&mut file, NOW);
         assert!(!path.exists(), "nothing has changed");
         accept(&mut file, "a", NOW);
-        file.turn(&RealDisk, NOW + 599);
+        turn(&mut file, NOW + 599);
         assert!(!path.exists(), "not within ten minutes");
-        assert_eq!(file.turn(&RealDisk, NOW + 600), SeriesCount { last_hour: 4, last_30_days: 4 });
+        assert_eq!(turn(&mut file, NOW + 600), SeriesCount { last_hour: 4, last_30_days: 4 });
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let first = fs::read(&path).unwrap();
         accept(&mut file, "b", NOW + 601);
-        file.turn(&RealDisk, NOW + 602);
+        turn(&mut file, NOW + 602);
         assert_eq!(fs::read(&path).unwrap(), first);
         accept(&mut file, "c", NOW + 603);
         file.save(&RealDisk);
         let mut file = open(NOW + 604);
-        assert_eq!(file.turn(&RealDisk, NOW + 604).last_30_days, 12);
+        assert_eq!(turn(&mut file, NOW + 604).last_30_days, 12);
         let run = accept(&mut file, "d", NOW + 604);
         assert!(run.tag_set.tags.contains(&"workflow_name:other".to_owned()), "the cap is known after a restart");
     }
@@ -204,7 +246,7 @@ mod tests {
             fs::write(&files.series, text).unwrap();
             assert!(inspect(&files, 8, NOW).contains("a start counts series anew"), "{text:?}");
             let mut file = SeriesFile::open(&RealDisk, &files.series, 8, NOW);
-            assert_eq!(file.turn(&RealDisk, NOW).last_30_days, 0, "{text:?}");
+            assert_eq!(turn(&mut file, NOW).last_30_days, 0, "{text:?}");
             assert_eq!(fs::read(&files.series).unwrap(), text.as_bytes(), "nothing has changed");
         }
     }
@@ -234,9 +276,9 @@ mod tests {
         fs::create_dir(&path).unwrap();
         let mut file = SeriesFile::open(&RealDisk, &path, 8, NOW);
         accept(&mut file, "a", NOW);
-        assert_eq!(file.turn(&RealDisk, NOW).last_hour, 4);
+        assert_eq!(turn(&mut file, NOW).last_hour, 4);
         fs::remove_dir(&path).unwrap();
-        file.turn(&RealDisk, NOW + 600);
+        turn(&mut file, NOW + 600);
         assert!(path.is_file(), "the next time is as good");
     }
 }

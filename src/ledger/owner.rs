@@ -240,7 +240,7 @@ impl Owner {
             Command::Standing { reply } => answer(reply, Ok(self.standing())),
             Command::Overview { reply } => answer(reply, Ok(self.overview())),
             Command::Ready { reply } => answer(reply, self.ready()),
-            Command::CountSeries { now, reply } => answer(reply, Ok(self.series.turn(self.storage.as_ref(), now))),
+            Command::CountSeries { now, reply } => answer(reply, Ok(self.series.turn(&self.storage, now))),
         }
     }
 

@@ -153,7 +153,13 @@ fn describe(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{Slot, payload, tests::completed};
+    use crate::{
+        event::Detail,
+        metrics::{
+            Series, Slot, payload,
+            tests::{completed, completed_job},
+        },
+    };
     use std::{collections::BTreeSet, sync::Arc};
 
     fn tagging() -> Tagging {
@@ -164,17 +170,23 @@ mod tests {
 
     #[test]
     fn the_catalogue_tells_what_a_payload_holds() {
-        let run = Arc::new(tagging().run(&completed(), 0));
-        let sent = payload(&[Slot { second: run.end, runs: vec![run] }]).series;
-        let Catalogue(told) = Catalogue::new(&tagging());
-        assert_eq!(told.len(), sent.len());
-        for (told, sent) in told.iter().zip(&sent) {
-            assert_eq!(told.name.replace("{conclusion}", "success"), sent.metric);
+        let tagging = Tagging { detail: Detail::Steps, ..tagging() };
+        let sent: Vec<Series> = [completed(), completed_job()]
+            .into_iter()
+            .flat_map(|completed| {
+                let run = Arc::new(tagging.run(&completed, 0));
+                payload(&[Slot { second: run.end, runs: vec![run] }]).series
+            })
+            .collect();
+        let Catalogue(told) = Catalogue::new(&tagging);
+        assert_eq!(told.len(), 4 + 6 + 4);
+        for told in told {
+            let sent = sent.iter().find(|sent| told.name.replace("{conclusion}", "success") == sent.metric).unwrap();
             assert_eq!((told.kind, told.unit), (sent.kind.name(), sent.unit.as_deref()));
             let keys = |tags: &[String]| -> BTreeSet<String> {
                 tags.iter().map(|tag| tag.split(':').next().unwrap().to_owned()).collect()
             };
-            assert_eq!(keys(&told.tags), keys(&sent.tags));
+            assert_eq!(keys(&told.tags), keys(&sent.tags), "{}", told.name);
         }
     }
 

@@ -24,14 +24,14 @@ const HOUR_S: i64 = 3_600;
 /// What a new value of a capped key becomes.
 const OTHER: &str = "other";
 
-/// The format of what `to_json` gives.
+/// The format of a snapshot.
 const FORMAT: u32 = 1;
 
 /// Keys of tags whose values GitHub bounds. Every other tag that a run sets itself may be capped; those of `DD_ENV` and
 /// `DD_TAGS` are constant.
 const BOUNDED_KEYS: [&str; 4] = ["default_branch", "conclusion", "sender_type", "event"];
 
-/// A text that is not what `SeriesGuard::to_json` has written.
+/// A text that is no snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SeriesError {
     /// It is not such JSON.
@@ -164,8 +164,7 @@ impl SeriesGuard {
             let tag_set = self.bound_element(&run.tag_set, own, &mut capped);
             return Bounded { tag_set, job: run.job.clone(), capped };
         }
-        let alone = run.tag_set.elements().next().map(|element| Arc::new(element.into_owned()));
-        let job = self.bound_element(alone.as_ref().unwrap_or(&run.tag_set), own, &mut capped);
+        let job = self.bound_element(&Arc::new(run.tag_set.alone()), own, &mut capped);
         let mut steps = Vec::with_capacity(run.steps_ms().len());
         for (step, ms) in run.tag_set.steps.iter().zip(run.steps_ms()) {
             let bounded = self.bound_element(&Arc::new(job.step(step)), times(*ms, None), &mut capped);
@@ -255,23 +254,15 @@ impl SeriesGuard {
         self.capped.iter().copied()
     }
 
-    /// All that is known, as JSON.
+    /// All that is known at this moment, to be written while others go on.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        let mut tag_sets: Vec<SavedTagSet> = self
-            .known
-            .iter()
-            .map(|(tag_set, seen)| SavedTagSet { tag_set: Arc::clone(tag_set), seen: *seen })
-            .collect();
-        tag_sets.sort_unstable_by(|a, b| a.tag_set.cmp(&b.tag_set));
-        let capped = self.capped().map(str::to_owned).collect();
-        match serde_json::to_string(&Saved { format: FORMAT, capped, tag_sets }) {
-            Ok(text) => text,
-            Err(error) => unreachable!("plain data always serialises: {error}"),
-        }
+    pub fn snapshot(&self) -> SeriesSnapshot {
+        let saved = |(tag_set, seen): (&Arc<TagSet>, &Seen)| SavedTagSet { tag_set: Arc::clone(tag_set), seen: *seen };
+        let tag_sets = self.known.iter().map(saved).collect();
+        SeriesSnapshot { format: FORMAT, capped: self.capped().map(str::to_owned).collect(), tag_sets }
     }
 
-    /// What `to_json` wrote, under a limit that may be another one.
+    /// What a snapshot is as JSON, under a limit that may be another one.
     ///
     /// # Errors
     /// It wrote something else.
@@ -280,7 +271,7 @@ impl SeriesGuard {
         if format != FORMAT {
             return Err(SeriesError::Format(format));
         }
-        let saved: Saved = serde_json::from_slice(text)?;
+        let saved: SeriesSnapshot = serde_json::from_slice(text)?;
         let mut series = Self::new(max);
         for SavedTagSet { tag_set, seen } in saved.tag_sets {
             series.note(&tag_set, seen);
@@ -321,8 +312,7 @@ impl SeriesGuard {
         let mut tags: Vec<String> = tag_set.tags.iter().map(replaced).collect();
         tags.sort_unstable();
         tags.dedup();
-        let TagSet { prefix, subject, .. } = tag_set.as_ref();
-        Arc::new(TagSet { prefix: prefix.clone(), subject: *subject, tags, steps: Vec::new() })
+        Arc::new(tag_set.of(tag_set.subject, tags))
     }
 
     fn is_replaced(&self, key: &str, value: &str) -> bool {
@@ -358,11 +348,24 @@ struct Version {
     format: u32,
 }
 
+/// What was known at a moment.
 #[derive(Debug, Serialize, Deserialize)]
-struct Saved {
+pub struct SeriesSnapshot {
     format: u32,
     capped: Vec<String>,
     tag_sets: Vec<SavedTagSet>,
+}
+
+impl SeriesSnapshot {
+    /// As JSON, in one order.
+    #[must_use]
+    pub fn json(mut self) -> String {
+        self.tag_sets.sort_unstable_by(|a, b| a.tag_set.cmp(&b.tag_set));
+        match serde_json::to_string(&self) {
+            Ok(text) => text,
+            Err(error) => unreachable!("plain data always serialises: {error}"),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

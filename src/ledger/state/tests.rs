@@ -197,7 +197,12 @@ proptest! {
         let mut now = NOW;
         let mut used = HashSet::new();
         for (id, (end, workflow, what, passed)) in steps.into_iter().enumerate() {
-            state.apply(Record::Accept(run(id as u64, now + end, &workflow.to_string()))).unwrap();
+            let (conclusion, step) = (["success", "failure"][id % 2], ["build", "test"][id / 2 % 2]);
+            let accepted = match workflow {
+                0 => job(id as u64, now + end, conclusion, step),
+                other => run(id as u64, now + end, &other.to_string()),
+            };
+            state.apply(Record::Accept(accepted)).unwrap();
             now += passed - 5;
             if what == 0 {
                 let Some(slots) = state.plan(now, 2_000, &all()) else { continue };
@@ -205,7 +210,7 @@ proptest! {
                 state.apply(Record::Seal { at: now, sent: 0, slots }).unwrap();
                 for slot in &state.batch().unwrap().slots {
                     prop_assert!(slot.second <= now);
-                    prop_assert!(used.insert((Arc::clone(slot.tag_set().unwrap()), slot.second)));
+                    prop_assert!(used.insert((Arc::clone(state.family(slot.tag_set().unwrap())), slot.second)));
                 }
                 if id % 2 == 0 {
                     state.apply(Record::Unseal { keys, in_doubt: true }).unwrap();

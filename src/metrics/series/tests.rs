@@ -269,9 +269,9 @@ fn what_is_known_survives_as_json_and_another_format_is_refused() {
         guard.bound(&run("r", workflow), NOW);
     }
     guard.bound(&untimed("a"), NOW + 1);
-    let text = guard.to_json();
+    let text = guard.snapshot().json();
     let mut read = SeriesGuard::from_json(8, text.as_bytes()).unwrap();
-    assert_eq!(read.to_json(), text);
+    assert_eq!(read.snapshot().json(), text);
     assert_eq!(read.count(NOW + 1), guard.count(NOW + 1));
     let bounded = read.bound(&run("r", "d"), NOW);
     assert_eq!(
@@ -305,7 +305,7 @@ fn the_series_of_a_job_and_of_its_steps_are_those_that_a_payload_has() {
     assert_eq!((sent, total(&guard)), (14, 14));
     guard.bound(&job("a", &["y"]), NOW);
     assert_eq!(total(&guard), 14, "the same step is the same series in whatever company");
-    assert_eq!(SeriesGuard::from_json(100, guard.to_json().as_bytes()).unwrap().count(NOW), guard.count(NOW));
+    assert_eq!(SeriesGuard::from_json(100, guard.snapshot().json().as_bytes()).unwrap().count(NOW), guard.count(NOW));
     guard.forget(NOW + REMEMBERED_S + 1);
     assert_eq!((total(&guard), guard.known.len()), (0, 0));
 }
@@ -364,7 +364,7 @@ proptest! {
             let counted: usize = guard.known.iter().map(|(tag_set, seen)| seen.series(tag_set.subject)).sum();
             prop_assert_eq!(guard.count, counted);
             // Going on where a restart goes on.
-            guard = SeriesGuard::from_json(max, guard.to_json().as_bytes()).unwrap();
+            guard = SeriesGuard::from_json(max, guard.snapshot().json().as_bytes()).unwrap();
         }
     }
 }

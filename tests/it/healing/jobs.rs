@@ -293,7 +293,11 @@ fn late_jobs_are_told_and_left_out_as_late_runs_are() {
     silent(&scene, 2, 1, workflow_job(72));
     assert_eq!(scene.backfill(&[]).done().counts("taken in"), 2);
     let plan = scene.backfill(&["--jobs", "--plan", "--late", "skip"]);
-    assert!(plan.done().out.contains("at least 1 attempts ended more than an hour ago"), "{}", plan.out);
+    assert!(
+        plan.done().out.contains("at least 1 attempts, with what is missing of them, ended more than an hour ago"),
+        "{}",
+        plan.out
+    );
     assert!(plan.out.contains("1 are missing"), "{}", plan.out);
     assert_eq!(scene.backfill(&["--jobs", "--late", "skip"]).done().counts("taken in"), 1);
     assert_eq!(scene.backfill(&["--jobs"]).done().counts("taken in"), 1);
@@ -322,4 +326,45 @@ fn jobs_that_have_ended_in_a_run_that_has_not_are_listed_too() {
     let filled = scene.backfill(&["--jobs"]);
     assert_eq!(filled.done().counts("taken in"), 1, "{}", filled.out);
     assert_eq!(scene.sent(), ["jobs/71"]);
+}
+
+#[test]
+fn a_listed_copy_that_kept_the_time_at_which_it_was_made_is_left_out() {
+    let scene = Scene::new();
+    let start = now() - 1500;
+    let attempt = first_attempt(start);
+    scene.hub.complete_silently(&attempt);
+    assert_eq!(scene.backfill(&["--jobs"]).done().counts("taken in"), 31);
+    let again = scene.hub.failed_jobs_again(RUN, start + 300, |job| job);
+    scene.hub.complete_silently(&again);
+    let copy = again.jobs().iter().find(|job| job.is_called("job 1")).unwrap();
+    // As if GitHub did not make it anew: no delivery could tell, and this process knows of none before it.
+    scene.hub.complete_silently(&copy.clone().created_at(start));
+    let filled = scene.backfill(&["--jobs"]);
+    assert_eq!(filled.done().counts("taken in"), 6 + 1, "{}", filled.out);
+    assert_eq!(stored(&scene)["job_1"].jobs, 1.0);
+}
+
+#[test]
+fn late_jobs_of_a_run_that_ended_just_now_are_left_out_or_counted_at_their_own_time() {
+    let scene = Scene::new();
+    scene.intake.keep_history(true);
+    let (start, end) = (now() - 7200, now() - 60);
+    let job = |id: u64, from: i64, to: i64| workflow_job(id).created_at(from).started_at(from).completed_at(to);
+    let jobs = [job(71, start, start + 600), job(72, start + 600, end - 5)];
+    scene.hub.complete_silently(&workflow_run(1).started_at(start).updated_at(end).with_jobs(&jobs));
+    let plan = scene.backfill(&["--jobs", "--plan", "--late", "skip"]);
+    assert!(plan.done().out.contains("2 are missing"), "{}", plan.out);
+    let skipped = scene.backfill(&["--jobs", "--late", "skip"]);
+    assert_eq!((skipped.done().counts("taken in"), skipped.counts("left out")), (2, 1), "{}", skipped.out);
+    assert_eq!(scene.backfill(&["--jobs", "--late", "historical"]).done().counts("taken in"), 1);
+    let of_jobs: Vec<(bool, i64)> = scene
+        .intake
+        .stored()
+        .into_keys()
+        .filter(|(metric, ..)| metric == "github.actions.job.total")
+        .map(|(_, tags, second)| (tags.iter().any(|tag| tag.starts_with("backfill:")), second))
+        .collect();
+    let own: Vec<i64> = of_jobs.iter().filter(|(is_historical, _)| *is_historical).map(|(_, second)| *second).collect();
+    assert_eq!((own.as_slice(), of_jobs.len()), (&[start + 600][..], 2), "{of_jobs:?}");
 }
