@@ -74,7 +74,7 @@ fn delivered(number: u64) -> Delivered {
         reason: None,
         repository: Some(repository.to_owned()),
         workflow: Some(workflow.to_owned()),
-        job: (number == 3).then(|| "test (ubuntu-24.04, 3.12)".to_owned()),
+        job: (number == 1).then(|| "ascent (engine 2)".to_owned()),
         conclusion: Some("success".to_owned()),
         duration_ms: Some(seconds * 1000 * (80 + chance(number * 11, 50)) / 100),
         run: Some(run.to_string()),
