@@ -24,7 +24,7 @@ mod state;
 mod weight;
 
 use crate::{
-    event::Key,
+    event::{Attempt, Key},
     metrics::{DEFAULT_MAX_SERIES, Run, SeriesCount, Slot},
     vitals::Vitals,
 };
@@ -57,6 +57,15 @@ pub enum Reruns {
     Push,
     /// Seen before, if any attempt of the run is recorded
     Drop,
+}
+
+impl Reruns {
+    /// Whether jobs of this attempt of a run count as nothing. Of runs the ledger knows that by their keys; a job that runs again
+    /// has another ID.
+    #[must_use]
+    pub fn drops_jobs_of(self, attempt: Attempt) -> bool {
+        self == Self::Drop && attempt > Attempt::FIRST
+    }
 }
 
 /// How to open a ledger.

@@ -65,7 +65,7 @@ impl Receiver {
         Self { secrets, repositories, tagging, reruns, ran: Ran::default(), ledger, limits, bodies }
     }
 
-    /// The same, with re-runs taken for this. The ledger decides on those of runs; a job that runs again has another ID.
+    /// The same, with re-runs taken for this. On those of runs the ledger decides.
     #[must_use]
     pub fn reruns(self, reruns: Reruns) -> Self {
         Self { reruns, ..self }
@@ -229,7 +229,7 @@ impl Receiver {
         if self.repositories.as_ref().is_some_and(|repositories| !repositories.take(&completed.repository)) {
             return Some("repository not in --repositories".to_owned());
         }
-        if self.reruns == Reruns::Drop && completed.is_job_of_rerun() {
+        if completed.job.as_ref().is_some_and(|job| self.reruns.drops_jobs_of(job.attempt)) {
             return Some("job of a re-run".to_owned());
         }
         self.ran.is_known(completed).then(|| NotOurs::NotRunAgain.to_string())

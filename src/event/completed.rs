@@ -135,12 +135,6 @@ impl Completed {
         }
     }
 
-    /// Whether it is a job of a re-run. Its key does not tell that, as that of a run does.
-    #[must_use]
-    pub fn is_job_of_rerun(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| job.attempt > Attempt::FIRST)
-    }
-
     /// How long it took, from its start to its end. Unknown of a job that never ran.
     #[must_use]
     pub fn duration(&self) -> Lasted {

@@ -46,7 +46,7 @@ impl<T> Default for Object<T> {
 }
 
 /// No more elements of a list are kept: each takes more memory than the few bytes that it may stand in.
-pub(super) const LIST_MAX: usize = 1000;
+const LIST_MAX: usize = 1000;
 
 /// A list of whatever is wanted of its elements, empty where something else stood.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::{HealingError, Opened, bar, counter, tally::Tally};
 use crate::{
     cli::{self, Late},
     config,
-    event::{Attempt, Detail, JobId, Key, Recorded, RunKey},
+    event::{Detail, JobId, Key, Recorded, RunKey},
     explain::explain,
     github::{Github, GithubError, ListedJob, ListedRun, Place, SEARCH_MAX, Workflows},
     holes::Patience,
@@ -325,8 +325,7 @@ impl Filling<'_> {
     ) -> Result<Vec<Found>, HealingError> {
         let Self { github, place, .. } = *self;
         let key = attempt.key;
-        // Where re-runs are dropped, so are their jobs.
-        let is_dropped = self.reruns == Reruns::Drop && key.attempt > Attempt::FIRST;
+        let is_dropped = self.reruns.drops_jobs_of(key.attempt);
         if is_dropped && attempt.jobs_only {
             return Ok(Vec::new());
         }

@@ -9,7 +9,6 @@ use crate::{
     github::{Delivered, Github, Place},
     holes::{self, Hole, Patience, is_of_one, recorded},
     inlet::{Inlet, Look},
-    ledger::Reruns,
     outgoing::shown_url,
 };
 use jiff::Timestamp;
@@ -114,7 +113,11 @@ async fn plan(github: &Github, look: &Look, holes: &[Hole], common: &Common) -> 
 /// Whether a delivery tells of something that is recorded, or of nothing that would be.
 async fn is_known(look: &Look, recorded: &Recorded, common: &Common) -> Result<bool, HealingError> {
     match event::parse(recorded.event.as_deref(), recorded.payload.as_bytes(), common.tags.detail()) {
-        Ok(Event::Completed(completed)) if common.reruns == Reruns::Drop && completed.is_job_of_rerun() => Ok(true),
+        Ok(Event::Completed(completed))
+            if completed.job.as_ref().is_some_and(|job| common.reruns.drops_jobs_of(job.attempt)) =>
+        {
+            Ok(true)
+        }
         Ok(Event::Completed(completed)) => Ok(look.unknown(vec![completed.key]).await?.is_empty()),
         Ok(Event::NotOurs(_)) => Ok(true),
         Ok(Event::Unusable(_)) | Err(_) => Ok(false),

@@ -11,6 +11,13 @@ use std::collections::BTreeMap;
 const RUN: u64 = 22_640_158_713;
 const JOBS: u64 = 30;
 
+/// A webhook for these events that nobody answers.
+fn unanswered_hook(scene: &Scene, events: &[&str]) {
+    let (content_type, insecure_ssl) = ("json".to_owned(), "0".to_owned());
+    let config = Config { url: nowhere(), content_type, secret: Some(SECRET.to_owned()), insecure_ssl };
+    scene.hub.hook_of(REPOSITORY, config, events);
+}
+
 /// A delivery of anything.
 enum Told {
     Run(RunBuilder),
@@ -102,10 +109,7 @@ fn told_again(attempt: &crate::github::AttemptBuilder, ids: &[u64]) -> Vec<JobBu
 #[test]
 fn each_job_is_counted_as_often_as_it_ran_in_whatever_order_it_is_told_of() {
     let scene = Scene::new();
-    let url = nowhere();
-    let config =
-        Config { url, content_type: "json".to_owned(), secret: Some(SECRET.to_owned()), insecure_ssl: "0".to_owned() };
-    scene.hub.hook_of(REPOSITORY, config, &["workflow_job", "workflow_run"]);
+    unanswered_hook(&scene, &["workflow_job", "workflow_run"]);
     let start = now() - 1500;
     let mut attempts = vec![first_attempt(start)];
     let mut extra = Vec::new();
@@ -179,8 +183,7 @@ fn each_job_is_counted_as_often_as_it_ran_in_whatever_order_it_is_told_of() {
 #[test]
 fn without_the_flag_jobs_are_neither_recovered_nor_asked_for() {
     let scene = Scene::new();
-    let config = Config { url: nowhere(), content_type: "json".to_owned(), secret: None, insecure_ssl: "0".to_owned() };
-    scene.hub.hook_of(REPOSITORY, config, &["workflow_job", "workflow_run"]);
+    unanswered_hook(&scene, &["workflow_job", "workflow_run"]);
     scene.hub.complete_unheard(&first_attempt(now() - 600), 0);
     assert_eq!(scene.recover(&[]).done().counts("taken in"), 1);
     assert_eq!(scene.backfill(&[]).done().counts("taken in"), 0);
@@ -215,8 +218,7 @@ fn the_tags_of_a_job_that_was_listed_are_those_of_its_delivery() {
 #[test]
 fn a_sweep_finds_jobs_too() {
     let scene = Scene::new();
-    let config = Config { url: nowhere(), content_type: "json".to_owned(), secret: None, insecure_ssl: "0".to_owned() };
-    scene.hub.hook_of(REPOSITORY, config, &["workflow_job"]);
+    unanswered_hook(&scene, &["workflow_job"]);
     scene.hub.complete_unheard(&first_attempt(now() - 600), 0);
     let service = Start::live(&scene.cache_dir(), &scene.intake)
         .with_admin()
