@@ -36,5 +36,6 @@ mod logs;
 mod packaged;
 mod page;
 mod plan;
+mod postgres;
 mod shutdown;
 mod socket;

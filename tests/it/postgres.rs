@@ -1,0 +1,3 @@
+//! A real PostgreSQL, started by the test that needs one.
+
+mod cluster;
