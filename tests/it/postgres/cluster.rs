@@ -85,7 +85,7 @@ impl Cluster {
         let mut cluster = Self::new(place, all, true);
         place.copy_template(&cluster.data());
         cluster.start_first();
-        cluster.psql(&format!("alter role {NAME} password '{}'", PASSWORD.replace('\'', "''")));
+        cluster.session().ask(&format!("alter role {NAME} password '{}'", PASSWORD.replace('\'', "''")));
         Some(cluster)
     }
 
