@@ -109,7 +109,7 @@ async fn drain(runs: usize) -> Result<()> {
     let (address, received) = start_intake()?;
     let endpoint = Endpoint::new(&format!("http://{address}")).context("an address is an endpoint")?;
     let client = Client::new(endpoint, ApiKey::new("key").context("a key")?)?;
-    let mut delivery = Delivery::new(ledger.clone(), None, Some(client), Clock::system(), Backoff::full_jitter());
+    let mut delivery = Delivery::new(ledger.clone(), Some(client), Clock::system(), Backoff::full_jitter());
     let (begun, cpu_before) = (Instant::now(), cpu_s()?);
     let mut unpacked_bytes = 0;
     loop {

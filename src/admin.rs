@@ -55,6 +55,8 @@ pub struct About {
     pub max_series: usize,
     /// The files.
     pub files: Files,
+    /// The database that has the ledger, if it is not in the files, as it can be shown.
+    pub database: Option<String>,
     /// When the service started.
     pub started_at: Timestamp,
     /// What is read again from files when they change.
@@ -197,8 +199,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new(dir.path(), Mode::DryRun);
         let started_at = Timestamp::now();
-        let about =
-            About { target: None, max_series: 1, files: files.clone(), started_at, rotating: Rotating::default() };
+        let about = About {
+            target: None,
+            max_series: 1,
+            files: files.clone(),
+            database: None,
+            started_at,
+            rotating: Rotating::default(),
+        };
         let Opened { ledger, owner, .. } =
             Ledger::open(Options::new(files, Reruns::Push, started_at.as_second())).unwrap();
         let admin = Admin::new(about, ledger);

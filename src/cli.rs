@@ -1,6 +1,7 @@
 //! Arguments. The doc comments here are the help.
 
 mod healing;
+mod ledger;
 mod listener;
 mod tags;
 
@@ -19,6 +20,7 @@ use std::{
 pub const CACHE_DIR: &str = "./cache";
 
 pub use healing::{Backfill, GithubArgs, HookArgs, InletArgs, Late, Recover, Register, When};
+pub use ledger::LedgerArgs;
 pub use listener::{LimitArgs, TlsArgs};
 pub use tags::TagArgs;
 
@@ -34,6 +36,7 @@ Secrets and Datadog's own settings come from the environment only:
   DD_URL, DD_DD_URL           base URL of the intake in place of the site; it may have a path; DD_DD_URL wins
   DD_ENV                      sent as the tag env
   DD_TAGS                     tags for all that is sent, separated by spaces or commas
+  PGPASSWORD                  the password of the database of --ledger; --ledger-password-file wins
   RUST_LOG                    what is logged [default: info]";
 
 /// GitHub Actions workflow runs, delivered to Datadog exactly once
@@ -90,8 +93,10 @@ impl Cli {
             Command::Replay(replay) if replay.live && replay.to.is_some() => {
                 usage("--live and --to exclude each other")
             }
-            Command::Replay(replay) if replay.live && replay.cache_dir.is_none() => {
-                usage("--live needs --cache-dir: what is pending at the end must be kept")
+            Command::Replay(replay)
+                if replay.live && replay.cache_dir.is_none() && replay.common.ledger.ledger.is_none() =>
+            {
+                usage("--live needs --cache-dir or --ledger: what is pending at the end must be kept")
             }
             Command::Register(register) if register.hooks.places().next().is_none() => {
                 usage("--repository or --organization is missing: whose webhook is it?")
@@ -218,6 +223,9 @@ pub struct Common {
     /// Size of the journal, in MiB, from which new runs are answered 503 until Datadog has taken what is pending
     #[arg(long, env = "RUNHOUND_MAX_JOURNAL_MIB", value_name = "MIB", default_value_t = 1024, value_parser = above_zero)]
     pub max_journal_mib: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become help of every command")]
+    pub ledger: LedgerArgs,
 }
 
 /// Arguments of `serve`.

@@ -6,9 +6,9 @@ mod github;
 mod repositories;
 
 use crate::{
-    cli::{Common, TagArgs, TlsArgs},
+    cli::{Common, LedgerArgs, TagArgs, TlsArgs},
     datadog::{ApiKey, Endpoint},
-    ledger::{Mode, Reruns},
+    ledger::{Database, Mode, Reruns},
     limits::Limits,
     metrics::{BACKFILL_TAG, METRIC_NAME_MAX_CHARS, TAG_KEYS, Tagging, tag, tag_form},
     secrets::Secrets,
@@ -111,6 +111,12 @@ pub enum ConfigError {
         /// What is wrong.
         what: String,
     },
+    /// A database that cannot be one.
+    #[error("--ledger: {0}")]
+    BadLedger(String),
+    /// A secret where everybody sees it.
+    #[error("--ledger: there is a password in it")]
+    LedgerPassword,
     /// A tag that runs set themselves.
     #[error("DD_TAGS: the tag {0} is set by runs themselves")]
     ReservedTag(String),
@@ -154,6 +160,13 @@ impl ConfigError {
             }
             Self::BadToken { .. } => "copy the token again from GitHub: Settings, Developer settings",
             Self::BadAppKey { .. } => "name the PEM file that GitHub made for the App: its settings, Private keys",
+            Self::BadLedger(_) => {
+                "name a database as postgres://user@host:5432/database, or a folder of sockets as \
+                 postgres://user@/database?host=/var/run/postgresql; sslmode is verify-full or disable"
+            }
+            Self::LedgerPassword => {
+                "leave it out, and write it into a file that --ledger-password-file names, or into PGPASSWORD"
+            }
             Self::ReservedTag(_) => "give the tag another key",
         }
     }
@@ -181,6 +194,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Where the files are kept.
     pub cache_dir: PathBuf,
+    /// The database that has the ledger, if it is not in files.
+    pub database: Option<Database>,
     /// What a re-run counts as.
     pub reruns: Reruns,
     /// How runs are tagged.
@@ -222,6 +237,7 @@ impl Settings {
         Ok(Self {
             mode,
             cache_dir: cache_dir.to_owned(),
+            database: database(&common.ledger, mode, environment)?,
             reruns: common.reruns,
             tagging: tagging(&common.tags, environment)?,
             secrets,
@@ -249,6 +265,23 @@ fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Opt
         Ok(text) => Ok(Some((path, text))),
         Err(source) => Err(ConfigError::Unreadable { variable: variable_name, path, source }),
     }
+}
+
+/// The database that has the ledger, if it is not in files.
+///
+/// # Errors
+/// It cannot be one, or its password stands where it must not.
+pub fn database(
+    arguments: &LedgerArgs,
+    mode: Mode,
+    environment: Environment<'_>,
+) -> Result<Option<Database>, ConfigError> {
+    let Some(url) = arguments.ledger.as_deref().map(str::trim).filter(|url| !url.is_empty()) else {
+        return Ok(None);
+    };
+    let password = variable(environment, "PGPASSWORD")?;
+    let file = arguments.ledger_password_file.as_deref();
+    Database::new(url, mode, file, password.as_deref(), arguments.ledger_retention).map(Some)
 }
 
 /// The webhook's secrets: that of the environment, and those of the file, one a line, as they are at the time.

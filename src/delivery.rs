@@ -13,11 +13,12 @@ mod rejected;
 use crate::{
     datadog::{Answer, Client, Intake, PAYLOAD_MAX_BYTES, Verdict},
     event::Key,
-    ledger::{self, Batch, Choice, Ledger, Mode, Sealed, Unavailable},
+    ledger::{self, Choice, Ledger, Mode, Sealed, Unavailable},
     metrics::{MetricPayload, Slot},
     vitals::{Answered, Totals},
 };
 use batch::{OpenBatch, Piece, Refused, Suspects};
+use futures_util::future::OptionFuture;
 use std::{cell::Cell, collections::VecDeque, time::Duration};
 use tokio::sync::Notify;
 
@@ -76,6 +77,8 @@ pub struct Delivery<I = Client> {
     /// When to ask Datadog again while nothing is pending: only where the last answer told of a key or a clock that is wrong,
     /// so that it shows when that is mended.
     asks_again_at: Option<Duration>,
+    /// Since when this process delivers; `None` while another one does.
+    term: Option<i64>,
     batch: Option<OpenBatch>,
     suspects: Suspects,
     /// Whether a suspect was tried last.
@@ -86,9 +89,9 @@ pub struct Delivery<I = Client> {
 }
 
 impl<I: Intake> Delivery<I> {
-    /// Delivers what `ledger` holds, beginning with the batch that was open when it was last used.
+    /// Delivers what `ledger` holds, once that is for this process to do.
     #[must_use]
-    pub fn new(ledger: Ledger, open_batch: Option<Batch>, client: Option<I>, clock: Clock, jitter: Jitter) -> Self {
+    pub fn new(ledger: Ledger, client: Option<I>, clock: Clock, jitter: Jitter) -> Self {
         let mode = if client.is_some() { Mode::Live } else { Mode::DryRun };
         Self {
             ledger,
@@ -99,8 +102,8 @@ impl<I: Intake> Delivery<I> {
             backoff: Backoff::new(jitter),
             not_before: Duration::ZERO,
             asks_again_at: None,
-            // Nobody knows how the last try before a crash ended.
-            batch: open_batch.map(|batch| OpenBatch::new(batch, mode == Mode::Live)),
+            term: None,
+            batch: None,
             suspects: Suspects::default(),
             is_others_turn: false,
             chores: VecDeque::new(),
@@ -153,6 +156,7 @@ impl<I: Intake> Delivery<I> {
                 Step::Wait(wait) => (wait, false),
                 Step::Idle => (if self.asks_again_at.is_some() { push::HELD } else { Duration::MAX }, true),
             };
+            let deposed = OptionFuture::from(self.term.map(|term| ledger.deposed(term)));
             // A run may only wait for its second, and a failed push is worth another try.
             if is_stopping.get() && (is_idle || wait > LAST_WAIT_MAX) {
                 return;
@@ -160,7 +164,8 @@ impl<I: Intake> Delivery<I> {
             tokio::select! {
                 () = noticed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
-                () = ledger.news(), if is_idle => {}
+                () = ledger.news(), if is_idle || self.term.is_none() => {}
+                Some(()) = deposed => {}
             }
         }
     }
@@ -173,6 +178,9 @@ impl<I: Intake> Delivery<I> {
     }
 
     async fn next(&mut self) -> Step {
+        if !self.term.is_some_and(|term| self.ledger.leads(term)) && !self.lead().await {
+            return Step::Idle;
+        }
         let moment = (self.clock)();
         if let Some(wait) = self.not_before.checked_sub(moment.monotonic).filter(|wait| !wait.is_zero()) {
             return Step::Wait(wait);
@@ -199,6 +207,21 @@ impl<I: Intake> Delivery<I> {
                 step => step,
             },
         }
+    }
+
+    /// Begins anew with what the ledger says is open, if that is for this process to do. What was known of a batch before, another
+    /// one may have changed.
+    async fn lead(&mut self) -> bool {
+        let term = self.ledger.lead().await.ok().flatten();
+        self.term = term.as_ref().map(|term| term.number);
+        // Nobody knows how the last try before a crash ended.
+        let is_in_doubt = self.client.is_some();
+        let open_batch = term.and_then(|term| term.open_batch);
+        self.batch = open_batch.map(|batch| OpenBatch::new(batch, is_in_doubt));
+        (self.suspects, self.is_others_turn) = (Suspects::default(), false);
+        self.chores.clear();
+        self.not_before = Duration::ZERO;
+        self.term.is_some()
     }
 
     fn wait_until(&mut self, moment: Duration) -> Step {

@@ -12,11 +12,13 @@ mod disk;
 mod files;
 mod inspect;
 mod journal;
+mod keeper;
 mod keys;
 mod layout;
 mod lines;
 mod lock;
 mod owner;
+mod postgres;
 mod record;
 mod recover;
 mod repair;
@@ -30,12 +32,13 @@ use crate::{
 };
 use std::{
     collections::HashSet,
+    io,
     path::Path,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) use borrowed::Borrowed;
 pub use cache::WorkflowCache;
@@ -43,11 +46,17 @@ pub use count::inspect as inspect_series;
 pub use disk::{RealDisk, Stamp, Storage, Stored};
 pub use files::{FileError, Files, Mode, OpenError};
 pub use inspect::{Known, holder, inspect};
+pub(crate) use keeper::Command;
+use keeper::Keeper;
 use lock::Lock;
 pub use lock::LockError;
-pub(crate) use owner::{Command, Owner};
+pub(crate) use owner::Owner;
+pub use postgres::{Database, DatabaseError};
 pub use repair::{Doubts, Entries, Repaired, repair};
 pub use state::{Batch, Choice};
+
+/// The term of whoever has the files: nobody else can have them.
+const ONLY_TERM: i64 = 0;
 
 /// What a re-run of a run that is recorded already counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -71,11 +80,13 @@ impl Reruns {
 /// How to open a ledger.
 #[derive(Debug)]
 pub struct Options {
-    /// Where its files are.
+    /// Where its files are. With a database, those that are local all the same: the log of payloads.
     pub files: Files,
+    /// The database that takes the place of files.
+    pub database: Option<Database>,
     /// What a re-run counts as.
     pub reruns: Reruns,
-    /// How long to wait for another process to give the directory back.
+    /// How long to wait for another process to give the directory back, or for the database to answer.
     pub lock_patience: Duration,
     /// The second that a new journal carries: now, by the local clock.
     pub birth: i64,
@@ -97,6 +108,7 @@ impl Options {
     pub fn new(files: Files, reruns: Reruns, birth: i64) -> Self {
         Self {
             files,
+            database: None,
             reruns,
             lock_patience: Duration::from_secs(30),
             birth,
@@ -143,6 +155,26 @@ pub struct Standing {
     pub pending: usize,
 }
 
+/// A replica's time of delivering.
+#[derive(Debug)]
+pub struct Term {
+    /// Its number; no two have the same.
+    pub number: i64,
+    /// The batch that was open when it began, as it was sealed.
+    pub open_batch: Option<Batch>,
+}
+
+/// Which replica delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leadership {
+    /// Whether this one does.
+    pub leads: bool,
+    /// The name of the one that does, if any.
+    pub leader: Option<String>,
+    /// Since when, in seconds since 1970.
+    pub since: Option<i64>,
+}
+
 /// What an operator asks of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
@@ -153,6 +185,8 @@ pub struct Overview {
     pub oldest_since: Option<i64>,
     /// Keys of tags whose new values are sent as `other`.
     pub capped: Vec<&'static str>,
+    /// Which replica delivers, where there can be several.
+    pub leadership: Option<Leadership>,
 }
 
 /// A handle on the ledger. Its clones share one owning thread.
@@ -160,6 +194,8 @@ pub struct Overview {
 pub struct Ledger {
     commands: mpsc::Sender<Command>,
     news: Arc<Notify>,
+    /// The term, while this process delivers.
+    leading: watch::Receiver<Option<i64>>,
     vitals: Arc<Vitals>,
 }
 
@@ -168,44 +204,103 @@ pub struct Ledger {
 pub struct Opened {
     /// The first handle.
     pub ledger: Ledger,
-    /// The owner of the files.
+    /// Who keeps it.
     pub owner: JoinHandle<()>,
     /// What was found.
     pub standing: Standing,
-    /// The batch that was open when the ledger was last used, as it was sealed.
-    pub open_batch: Option<Batch>,
     /// Done when the owner has ended, which it does by itself only if it has failed, or has lost the directory.
     pub ended: oneshot::Receiver<()>,
 }
 
 impl Ledger {
-    /// Takes the lock, reads the files and starts the owning thread. May wait for the lock.
+    /// Takes the lock, reads the files and starts the owning thread; or does the like with the database. May wait for either.
     ///
     /// # Errors
-    /// Another process has the directory, a file is damaged, or the system failed us. Damaged files are left
-    /// as they are.
+    /// Another process has the directory, a file is damaged, the database cannot be used, or the system failed us. Damaged files
+    /// are left as they are.
     pub fn open(options: Options) -> Result<Opened, OpenError> {
-        let (ledger, inbox, owner) = Self::with_owner(options)?;
-        let standing = owner.standing();
-        let open_batch = owner.open_batch();
+        let vitals = Arc::clone(&options.vitals);
+        let (leads, leading) = watch::channel(None);
+        let (ledger, inbox) = Self::new(vitals, leading);
+        let news = Arc::clone(&ledger.news);
+        match options.database.clone() {
+            Some(database) => ledger.kept_by(inbox, move || postgres::Postgres::open(options, database, &news, leads)),
+            None => ledger.kept_by(inbox, move || {
+                leads.send_replace(Some(ONLY_TERM));
+                Owner::open(options, news)
+            }),
+        }
+    }
+
+    fn new(vitals: Arc<Vitals>, leading: watch::Receiver<Option<i64>>) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, inbox) = mpsc::channel();
+        (Self { commands, news: Arc::default(), leading, vitals }, inbox)
+    }
+
+    /// Opens on the thread that works from then on, and waits until it has.
+    fn kept_by<K: Keeper>(
+        self,
+        inbox: mpsc::Receiver<Command>,
+        open: impl FnOnce() -> Result<K, OpenError> + Send + 'static,
+    ) -> Result<Opened, OpenError> {
+        let failed = |source| FileError::io(Path::new("ledger thread"), source);
         let (ends, ended) = oneshot::channel();
+        let (opens, opened) = mpsc::channel();
         let thread = std::thread::Builder::new().name("ledger".to_owned());
-        let owner = thread
-            .spawn(move || {
-                let _dropped_with_the_thread = ends;
-                owner.run(&inbox);
-            })
-            .map_err(|source| FileError::io(Path::new("ledger thread"), source))?;
-        Ok(Opened { ledger, owner, standing, open_batch, ended })
+        let owner = thread.spawn(move || {
+            let _dropped_with_the_thread: oneshot::Sender<()> = ends;
+            let told = match open() {
+                Ok(keeper) => opens.send(Ok(keeper.standing())).map(|()| keeper),
+                Err(error) => return drop(opens.send(Err(error))),
+            };
+            drop(opens);
+            // Whoever opened it waits for it.
+            if let Ok(keeper) = told {
+                keeper.run(&inbox);
+            }
+        });
+        let owner = owner.map_err(failed)?;
+        let standing = opened.recv().map_err(|error| failed(io::Error::other(error)))??;
+        Ok(Opened { ledger: self, owner, standing, ended })
     }
 
     /// The first handle, its inbox, and the owner that nobody has set to work yet.
+    #[cfg(test)]
     pub(crate) fn with_owner(options: Options) -> Result<(Self, mpsc::Receiver<Command>, Owner), OpenError> {
-        let (commands, inbox) = mpsc::channel();
-        let news = Arc::new(Notify::new());
-        let vitals = Arc::clone(&options.vitals);
-        let owner = Owner::open(options, Arc::clone(&news))?;
-        Ok((Self { commands, news, vitals }, inbox, owner))
+        let (_, leading) = watch::channel(Some(ONLY_TERM));
+        let (ledger, inbox) = Self::new(Arc::clone(&options.vitals), leading);
+        let owner = Owner::open(options, Arc::clone(&ledger.news))?;
+        Ok((ledger, inbox, owner))
+    }
+
+    /// Begins to deliver, if that is for this process to do now. What is sealed, unsealed, rejected and marked from then on is so
+    /// in this term.
+    ///
+    /// # Errors
+    /// The owning thread is gone.
+    pub async fn lead(&self) -> Result<Option<Term>, Unavailable> {
+        self.ask(|reply| Command::Lead { reply }).await
+    }
+
+    /// Whether this process still delivers, in this term.
+    #[must_use]
+    pub fn leads(&self, term: i64) -> bool {
+        *self.leading.borrow() == Some(term)
+    }
+
+    /// Whether this process is the one to deliver.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        self.leading.borrow().is_some()
+    }
+
+    /// Done when the term is over.
+    pub async fn deposed(&self, term: i64) {
+        let mut leading = self.leading.clone();
+        if leading.wait_for(|present| *present != Some(term)).await.is_err() {
+            // Nobody will ever say that it is.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Takes a run in, if it is new, in the second `now` by the local clock. Where it would make too many series, it is

@@ -17,7 +17,8 @@ use std::{borrow::Cow, iter, sync::Arc};
 pub use catalogue::Catalogue;
 pub use metric::{MetricKind, Subject, Totals};
 pub use series::{
-    Bounded, Capped, DEFAULT_MAX_SERIES, REMEMBERED_S, SeriesCount, SeriesError, SeriesGuard, SeriesSnapshot,
+    Bounded, Capped, DEFAULT_MAX_SERIES, REMEMBERED_S, SavedTagSet, Seen, SeriesCount, SeriesError, SeriesGuard,
+    SeriesSnapshot,
 };
 pub use tags::{BACKFILL_TAG, ExtraTag, TAG_KEYS, TAG_MAX_CHARS, Tagging, tag, tag_form};
 

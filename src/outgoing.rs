@@ -50,7 +50,7 @@ pub(crate) fn shown_url(url: &str) -> String {
 /// A client for any address, with TLS, that follows no redirect.
 pub(crate) fn http_client(timeouts: Timeouts) -> Result<awc::Client, ClientError> {
     let Timeouts { connect, whole } = timeouts;
-    let connector = Connector::new().rustls_0_23(Arc::new(tls()?)).timeout(connect).handshake_timeout(connect);
+    let connector = Connector::new().rustls_0_23(Arc::new(tls(roots())?)).timeout(connect).handshake_timeout(connect);
     let agent = ("User-Agent", concat!("runhound/", env!("CARGO_PKG_VERSION")));
     Ok(awc::Client::builder()
         .connector(connector)
@@ -61,12 +61,17 @@ pub(crate) fn http_client(timeouts: Timeouts) -> Result<awc::Client, ClientError
 }
 
 /// The system's roots, which know a company's own authority; where there are none, the bundled ones.
-fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+pub(crate) fn roots() -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    roots
+}
+
+/// TLS to whom these roots vouch for.
+pub(crate) fn tls(roots: rustls::RootCertStore) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
@@ -96,6 +101,6 @@ mod tests {
 
     #[test]
     fn tls_can_be_set_up() {
-        assert!(tls().is_ok());
+        assert!(tls(roots()).is_ok());
     }
 }

@@ -41,6 +41,9 @@ use tokio::{
 
 pub use door::Door;
 
+/// How often it is looked whether another replica has delivered all.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// The service cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -141,16 +144,19 @@ impl Application {
         let started_at = jiff::Timestamp::now();
         let secrets = Arc::new(settings.secrets);
         let rotating = Rotating { secrets: Some(Arc::clone(&secrets)), key, tls: settings.tls.clone() };
-        let about = About { target, max_series: settings.max_series, files: files.clone(), started_at, rotating };
+        let database = settings.database.as_ref().map(ToString::to_string);
+        let about =
+            About { target, max_series: settings.max_series, files: files.clone(), database, started_at, rotating };
         let options = Options {
             max_series: settings.max_series,
             max_journal_bytes: settings.max_journal_bytes,
+            database: settings.database,
             ..Options::new(files, settings.reruns, started_at.as_second())
         };
-        let Opened { ledger, owner, standing, open_batch, ended } = Ledger::open(options)?;
+        let Opened { ledger, owner, standing, ended } = Ledger::open(options)?;
         // After the lock, so that a second process waits for the first one to go and its address with it.
         let (address, listener) = door.open()?;
-        let mut delivery = Delivery::new(ledger.clone(), open_batch, client, Clock::system(), Backoff::full_jitter());
+        let mut delivery = Delivery::new(ledger.clone(), client, Clock::system(), Backoff::full_jitter());
         if is_payload_log_wanted {
             delivery = delivery.log_payloads();
         }
@@ -257,7 +263,12 @@ impl Application {
                     Step::Pushed { runs, payload } => pushed(runs, &payload),
                     Step::Moved => {}
                     Step::Wait(wait) => tokio::time::sleep(wait).await,
-                    Step::Idle => return,
+                    Step::Idle if self.ledger.is_leading() => return,
+                    // Another replica delivers.
+                    Step::Idle => match self.ledger.standing().await {
+                        Ok(Standing { pending: 1.., .. }) => tokio::time::sleep(LOOK_EVERY).await,
+                        _ => return,
+                    },
                 }
             }
         };
@@ -331,14 +342,17 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
             log::info!("status page on http://{address}/");
         }
         log::info!(
-            "runhound {} {}, listening on {scheme}://{}/webhook, cache directory {}: {} IDs known, {} runs pending",
+            "runhound {} {}, listening on {scheme}://{}/webhook, {}: {} IDs known, {} runs pending",
             env!("CARGO_PKG_VERSION"),
             match &application.about.target {
                 None => "dry run, nothing is pushed".to_owned(),
                 Some(target) => format!("live to {target}"),
             },
             application.address,
-            arguments.cache_dir.display(),
+            match &application.about.database {
+                None => format!("cache directory {}", arguments.cache_dir.display()),
+                Some(database) => database.clone(),
+            },
             application.standing.known,
             application.standing.pending,
         );

@@ -5,7 +5,7 @@ use super::{
     health::{self, Trouble, Unready},
 };
 use crate::{
-    ledger::Overview,
+    ledger::{self, Overview},
     vitals::{Answered, Delivered, Outcome, Recovery, Span, Vitals},
 };
 use jiff::Timestamp;
@@ -30,6 +30,17 @@ pub struct FileSize {
     pub path: String,
     /// Its size.
     pub bytes: u64,
+}
+
+/// Which replica delivers.
+#[derive(Debug, Clone, Serialize)]
+pub struct Leadership {
+    /// Whether this one does.
+    pub leads: bool,
+    /// The name of the one that does: its host, and its process there.
+    pub leader: Option<String>,
+    /// Since when.
+    pub since: Option<Timestamp>,
 }
 
 /// What has come of the runs since the start.
@@ -110,6 +121,10 @@ pub struct Facts {
     pub recovery: Option<Recovery>,
     /// Secrets and certificates whose files cannot be used as they are now, so that those of before are.
     pub stale: Vec<&'static str>,
+    /// The database that has the ledger, if it is not in files.
+    pub database: Option<String>,
+    /// Which replica delivers, where there can be several.
+    pub leadership: Option<Leadership>,
     /// The files, and how large they are.
     pub files: Vec<FileSize>,
     /// Datadog's last answers, the latest first.
@@ -118,6 +133,13 @@ pub struct Facts {
     pub recent: Vec<Delivered>,
     /// Runs and durations of the last day, a quarter of an hour each, oldest first.
     pub history: Vec<Span>,
+}
+
+impl From<ledger::Leadership> for Leadership {
+    fn from(known: ledger::Leadership) -> Self {
+        let since = known.since.and_then(|since| Timestamp::from_second(since).ok());
+        Self { leads: known.leads, leader: known.leader, since }
+    }
 }
 
 impl Facts {
@@ -176,6 +198,8 @@ impl Facts {
             clock_apart_seconds: notes.clock_apart_s,
             series,
             max_series: about.max_series,
+            database: about.database.clone(),
+            leadership: overview.as_ref().and_then(|overview| overview.leadership.clone()).map(Leadership::from),
             capped_tags: overview.map(|overview| overview.capped).unwrap_or_default(),
             recovery: notes.recovery.clone(),
             stale,
@@ -206,11 +230,12 @@ pub(super) mod tests {
             target: Some("https://api.datadoghq.eu".to_owned()),
             max_series: 5000,
             files,
+            database: None,
             started_at: now,
             rotating: Rotating::default(),
         };
         let standing = Standing { known: 0, pending: 0 };
-        let overview = Overview { standing, oldest_since: None, capped: Vec::new() };
+        let overview = Overview { standing, oldest_since: None, capped: Vec::new(), leadership: None };
         let series = SeriesCount { last_hour: 0, last_30_days: 0 };
         Facts::new(&about, &Vitals::default(), now, None, Some((overview, series)))
     }
@@ -219,7 +244,14 @@ pub(super) mod tests {
     fn without_an_answer_of_the_ledger_what_it_knows_is_not_known() {
         let files = Files::new(std::path::Path::new("/nowhere"), Mode::DryRun);
         let now = Timestamp::UNIX_EPOCH;
-        let about = About { target: None, max_series: 1, files, started_at: now, rotating: Rotating::default() };
+        let about = About {
+            target: None,
+            max_series: 1,
+            files,
+            database: None,
+            started_at: now,
+            rotating: Rotating::default(),
+        };
         let facts = Facts::new(&about, &Vitals::default(), now, Some(Unready::Silent(5)), None);
         assert_eq!((facts.mode, facts.ready), ("dry_run", false));
         assert!(facts.pending.is_none() && facts.series.is_none() && facts.known_ids.is_none());

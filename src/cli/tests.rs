@@ -135,7 +135,8 @@ fn a_certificate_and_its_key_need_each_other() {
 #[test]
 fn no_flag_takes_a_secret() {
     // These name the file that a secret is in.
-    let is_a_file = |flag: &clap::Arg| matches!(flag.get_long(), Some("tls-key" | "github-app-key"));
+    let is_a_file =
+        |flag: &clap::Arg| matches!(flag.get_long(), Some("tls-key" | "github-app-key" | "ledger-password-file"));
     for (command, flag) in flags().into_iter().filter(|(_, flag)| !is_a_file(flag)) {
         let long = flag.get_long().unwrap();
         assert!(!["secret", "key", "token", "password"].iter().any(|word| long.contains(word)), "{command} --{long}");

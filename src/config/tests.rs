@@ -29,7 +29,16 @@ fn common() -> Common {
         max_series: 5_000,
         payload_log: None,
         max_journal_mib: 1_024,
+        ledger: ledger_at(None),
     }
+}
+
+fn ledger_at(url: Option<&str>) -> LedgerArgs {
+    LedgerArgs { ledger: url.map(str::to_owned), ledger_password_file: None, ledger_retention: 400 }
+}
+
+fn database_of(url: &str) -> Result<Option<Database>, ConfigError> {
+    database(&ledger_at(Some(url)), Mode::Live, &of(&[("PGPASSWORD", HUSH)]))
 }
 
 fn tag_arguments() -> TagArgs {
@@ -256,6 +265,7 @@ fn settings_are_those_of_arguments_and_environment() {
         max_series: 700,
         payload_log: Some("payloads.jsonl".into()),
         max_journal_mib: 3,
+        ledger: ledger_at(Some("postgres://db.example/runhound")),
     };
     let environment = [("DD_API_KEY", "key"), ("DD_SITE", "datadoghq.eu"), ("DD_ENV", "prod")];
     let settings =
@@ -264,6 +274,7 @@ fn settings_are_those_of_arguments_and_environment() {
     assert_eq!(settings.cache_dir, Path::new("cache"));
     assert_eq!((settings.max_series, settings.max_journal_bytes), (700, 3 << 20));
     assert!(settings.repositories.is_some());
+    assert_eq!(settings.database.unwrap().to_string(), "PostgreSQL database runhound on db.example:5432");
     assert_eq!(settings.payload_log.as_deref(), Some(Path::new("payloads.jsonl")));
     assert_eq!(settings.datadog.unwrap().0.to_string(), "https://api.datadoghq.eu");
     assert_eq!((settings.tagging.prefix.as_str(), settings.tagging.extra), ("acme.ci", vec![ExtraTag::Actor]));
@@ -307,6 +318,10 @@ fn every_error() -> Vec<ConfigError> {
         with_branches(&["["]).unwrap_err(),
         Repositories::new(&["[".to_owned()]).unwrap_err(),
         tls(&TlsArgs { tls_cert: Some(path(&not_utf8).into()), tls_key: Some(path(&two_keys).into()) }).unwrap_err(),
+        database_of(&format!("postgres://u:{HUSH}@db.example/x")).unwrap_err(),
+        database_of(&format!("postgres://u@db.example/x?password={HUSH}")).unwrap_err(),
+        database_of(&format!("postgres://u:{HUSH}@[/x")).unwrap_err(),
+        database_of("mysql://db.example").unwrap_err(),
         github(&asking(&hush_url, None), &of(&[])).unwrap_err(),
         github(&asking("https://github.com", None), &of(&[])).unwrap_err(),
         github(&asking("https://github.com", None), &of(&[("GITHUB_TOKEN", &words)])).unwrap_err(),
@@ -364,10 +379,12 @@ const fn variant(error: &ConfigError) -> &'static str {
         ConfigError::NoToken => VARIANTS[13],
         ConfigError::BadToken { .. } => VARIANTS[14],
         ConfigError::BadAppKey { .. } => VARIANTS[15],
+        ConfigError::BadLedger(_) => VARIANTS[16],
+        ConfigError::LedgerPassword => VARIANTS[17],
     }
 }
 
-const VARIANTS: [&str; 16] = [
+const VARIANTS: [&str; 18] = [
     "no secret",
     "empty file",
     "unreadable file",
@@ -384,6 +401,8 @@ const VARIANTS: [&str; 16] = [
     "no token",
     "bad token",
     "bad key of an app",
+    "bad ledger",
+    "password in the ledger's address",
 ];
 
 #[test]

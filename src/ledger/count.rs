@@ -56,17 +56,8 @@ impl SeriesFile {
 
     /// Decides the tags of a run that is accepted now; its journal line follows them.
     pub(super) fn bound(&mut self, run: Arc<Run>, line: Vec<u8>, now: i64) -> (Arc<Run>, Vec<u8>) {
-        let bounded = self.guard.bound(&run, now);
         self.is_changed = true;
-        for capped in bounded.capped {
-            log::warn!("{capped}");
-        }
-        if bounded.tag_set == run.tag_set {
-            return (run, line);
-        }
-        let run = Arc::new(run.tagged(bounded.tag_set, bounded.job));
-        let line = Record::Accept(Arc::clone(&run)).line();
-        (run, line)
+        bound(&mut self.guard, run, line, now)
     }
 
     /// Counts, forgets what is old, and has the file written where that is due.
@@ -127,6 +118,20 @@ impl SeriesFile {
     }
 }
 
+/// Decides the tags of a run that is accepted now; its line follows them.
+pub(super) fn bound(guard: &mut SeriesGuard, run: Arc<Run>, line: Vec<u8>, now: i64) -> (Arc<Run>, Vec<u8>) {
+    let bounded = guard.bound(&run, now);
+    for capped in bounded.capped {
+        log::warn!("{capped}");
+    }
+    if bounded.tag_set == run.tag_set {
+        return (run, line);
+    }
+    let run = Arc::new(run.tagged(bounded.tag_set, bounded.job));
+    let line = Record::Accept(Arc::clone(&run)).line();
+    (run, line)
+}
+
 fn read(storage: &dyn Storage, path: &Path, max: usize) -> Result<SeriesGuard, CountError> {
     let text = storage.read(path).map_err(|source| CountError::Io { path: path.to_owned(), source })?;
     let guard = text.map(|text| SeriesGuard::from_json(max, &text)).transpose();
@@ -134,7 +139,8 @@ fn read(storage: &dyn Storage, path: &Path, max: usize) -> Result<SeriesGuard, C
     Ok(guard.unwrap_or_else(|| SeriesGuard::new(max)))
 }
 
-fn forget(guard: &mut SeriesGuard, now: i64) {
+/// Forgets what is old, and says which tags are no longer capped.
+pub(super) fn forget(guard: &mut SeriesGuard, now: i64) {
     for key in guard.forget(now) {
         log::info!("fewer series again: new values of the tag {key} are sent as they are");
     }

@@ -1,6 +1,6 @@
 //! The paths of the files, and what can be wrong with one.
 
-use super::lock::LockError;
+use super::{lock::LockError, postgres::DatabaseError};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -118,7 +118,7 @@ impl FileError {
     }
 }
 
-/// The files cannot be had. They were left as they are.
+/// The files, or the database, cannot be had. They were left as they are.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The lock could not be had.
@@ -127,6 +127,9 @@ pub enum OpenError {
     /// A file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }
 
 impl OpenError {
@@ -149,6 +152,7 @@ impl OpenError {
                 "it was left as it is; `runhound check --repair`, with the same --cache-dir, and --dry-run for a dry run's \
                  files, sets it aside and makes a new one of all that can be read in it"
             }
+            Self::Database(error) => error.hint(),
             Self::File(FileError::Format { .. }) => "it was left as it is: use the version of runhound that wrote it",
         }
     }

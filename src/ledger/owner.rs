@@ -3,12 +3,14 @@
 mod upkeep;
 
 use super::{
-    Accepted, Batch, Choice, FileError, OpenError, Options, Overview, Reruns, Sealed, Standing, Unavailable,
+    Accepted, Batch, Choice, FileError, ONLY_TERM, OpenError, Options, Overview, Reruns, Sealed, Standing, Term,
+    Unavailable,
     arrivals::Arrivals,
     cache::WorkflowCache,
     count::SeriesFile,
     disk::Storage,
     journal::Journal,
+    keeper::{Command, Keeper, Reply, answer},
     lines::{self, Lines},
     lock::Lock,
     record::Record,
@@ -16,40 +18,17 @@ use super::{
     state::State,
     weight::Weight,
 };
-use crate::{
-    event::Key,
-    explain::explain,
-    metrics::{Run, SeriesCount},
-    vitals::Vitals,
-};
+use crate::{event::Key, explain::explain, metrics::Run, vitals::Vitals};
 use std::{
     collections::HashSet,
     io,
     sync::{Arc, mpsc},
     time::Instant,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 /// A group is written when it has grown to this, though more may be waiting.
 const GROUP_MAX_BYTES: usize = 1 << 20;
-
-type Reply<T> = oneshot::Sender<Result<T, Unavailable>>;
-
-#[derive(Debug)]
-pub(crate) enum Command {
-    Accept { run: Arc<Run>, line: Vec<u8>, now: i64, reply: Reply<Accepted> },
-    Seal { now: i64, limit: usize, choice: Choice, reply: Reply<Sealed> },
-    Unseal { keys: Vec<Key>, in_doubt: bool, reply: Reply<()> },
-    Reject { keys: Vec<Key>, reply: Reply<()> },
-    SetAside { lines: String, reply: Reply<()> },
-    Mark { keys: Vec<Key>, reply: Reply<()> },
-    LogPayload { line: String, reply: Reply<()> },
-    Unknown { keys: Vec<Key>, reply: Reply<Vec<Key>> },
-    Standing { reply: Reply<Standing> },
-    Overview { reply: Reply<Overview> },
-    Ready { reply: Reply<()> },
-    CountSeries { now: i64, reply: Reply<SeriesCount> },
-}
 
 /// Who waits for a group to be on disk.
 #[derive(Debug)]
@@ -132,6 +111,24 @@ pub(crate) struct Owner {
     unready: Option<(Instant, Unavailable)>,
 }
 
+impl Keeper for Owner {
+    fn standing(&self) -> Standing {
+        self.counted()
+    }
+
+    /// Ends at once where another process has the directory: only a new start knows what is in it.
+    fn run(mut self, inbox: &mpsc::Receiver<Command>) {
+        while let Ok(first) = inbox.recv() {
+            self.turn(first, inbox);
+            if let Some(lost) = &self.lost {
+                log::error!("{lost}");
+                return;
+            }
+        }
+        self.close();
+    }
+}
+
 impl Owner {
     pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
         let Options { files, reruns, lock_patience, birth, .. } = options;
@@ -169,31 +166,18 @@ impl Owner {
         Ok(owner)
     }
 
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn counted(&self) -> Standing {
         Standing { known: self.cache.len(), pending: self.state.pending_len() }
     }
 
     fn overview(&self) -> Overview {
         let oldest = self.state.oldest();
         let oldest_since = oldest.map(|(place, run)| self.arrivals.of(place).unwrap_or(run.end));
-        Overview { standing: self.standing(), oldest_since, capped: self.series.capped() }
+        Overview { standing: self.counted(), oldest_since, capped: self.series.capped(), leadership: None }
     }
 
-    pub(crate) fn open_batch(&self) -> Option<Batch> {
+    fn open_batch(&self) -> Option<Batch> {
         self.state.batch().cloned()
-    }
-
-    /// Works until the last handle is dropped, and leaves the files as at a clean stop. Ends at once where another process
-    /// has the directory: only a new start knows what is in it.
-    pub(super) fn run(mut self, inbox: &mpsc::Receiver<Command>) {
-        while let Ok(first) = inbox.recv() {
-            self.turn(first, inbox);
-            if let Some(lost) = &self.lost {
-                log::error!("{lost}");
-                return;
-            }
-        }
-        self.close();
     }
 
     /// Takes what waits at this moment, in one group, and answers.
@@ -215,6 +199,9 @@ impl Owner {
     fn take(&mut self, command: Command, group: &mut Group) {
         match command {
             Command::Accept { run, line, now, reply } => self.accept(run, line, now, reply, group),
+            Command::Lead { reply } => {
+                answer(reply, Ok(Some(Term { number: ONLY_TERM, open_batch: self.open_batch() })));
+            }
             Command::Seal { now, limit, choice, reply } => self.seal(now, limit, &choice, reply, group),
             Command::Unseal { keys, in_doubt, reply } => {
                 let keys = self.pending(keys);
@@ -237,7 +224,7 @@ impl Owner {
                 keys.retain(|key| !self.is_recorded(*key));
                 answer(reply, Ok(keys));
             }
-            Command::Standing { reply } => answer(reply, Ok(self.standing())),
+            Command::Standing { reply } => answer(reply, Ok(self.counted())),
             Command::Overview { reply } => answer(reply, Ok(self.overview())),
             Command::Ready { reply } => answer(reply, self.ready()),
             Command::CountSeries { now, reply } => answer(reply, Ok(self.series.turn(&self.storage, now))),
@@ -344,9 +331,4 @@ fn cannot_write(error: &io::Error) -> Unavailable {
 
 fn unavailable(lines: &Lines, error: &io::Error) -> Unavailable {
     Unavailable(format!("{}: {error}", lines.path().display()))
-}
-
-/// Whoever asked may have gone meanwhile; what they asked for stands all the same.
-fn answer<T>(reply: Reply<T>, result: Result<T, Unavailable>) {
-    drop(reply.send(result));
 }

@@ -28,6 +28,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The record of its sealing, when the cache held so many keys.
+    pub(super) fn record(&self, sent: usize) -> Record {
+        let slots = self.slots.iter().map(|slot| SealedSlot { second: slot.second, keys: slot.keys().collect() });
+        Record::Seal { at: self.at, sent, slots: slots.collect() }
+    }
+
     /// How many of its runs have another second than their end.
     pub(super) fn restamped(&self) -> usize {
         let moved = |slot: &Slot| slot.runs.iter().filter(|run| run.end != slot.second).count();
@@ -290,10 +296,7 @@ impl State {
         // In one order, so that the same state makes the same file.
         let last: BTreeMap<_, _> = self.last.iter().filter(is_kept).collect();
         let last = last.into_iter().map(|(tag_set, second)| (Arc::clone(tag_set), *second));
-        let batch = self.batch.as_ref().map(|Batch { at, slots }| {
-            let slots = slots.iter().map(|slot| SealedSlot { second: slot.second, keys: slot.keys().collect() });
-            Record::Seal { at: *at, sent, slots: slots.collect() }
-        });
+        let batch = self.batch.as_ref().map(|batch| batch.record(sent));
         iter::once(Record::Journal { format: FORMAT, birth: self.birth })
             .chain(last.map(|(tag_set, second)| Record::Last { tag_set, second }))
             .chain(self.unsettled().map(|run| Record::Accept(Arc::clone(run))))

@@ -44,18 +44,23 @@ pub enum SeriesError {
 
 /// When runs of a tag set were last accepted, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+pub struct Seen {
     /// Any run.
-    any: i64,
+    pub any: i64,
     /// One with a duration, which has metrics of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    timed: Option<i64>,
+    pub timed: Option<i64>,
     /// One with a time in the queue, which has too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    queued: Option<i64>,
+    pub queued: Option<i64>,
 }
 
 impl Seen {
+    /// The later of the two, of each.
+    fn max(self, other: Self) -> Self {
+        Self { any: self.any.max(other.any), timed: self.timed.max(other.timed), queued: self.queued.max(other.queued) }
+    }
+
     /// How many series that makes since this second, of what they are of.
     fn series_since(self, subject: Subject, second: i64) -> usize {
         let is_since = |seen: Option<i64>| seen.is_some_and(|seen| seen >= second);
@@ -281,6 +286,22 @@ impl SeriesGuard {
         Ok(series)
     }
 
+    /// Tag sets that were seen since this second.
+    #[must_use]
+    pub fn seen_since(&self, second: i64) -> Vec<SavedTagSet> {
+        let seen = self.known.iter().filter(|(_, seen)| seen.any >= second);
+        seen.map(|(tag_set, seen)| SavedTagSet { tag_set: Arc::clone(tag_set), seen: *seen }).collect()
+    }
+
+    /// Takes over what somebody else has seen.
+    pub fn learn(&mut self, saved: &SavedTagSet) {
+        let own = self.known.get(&saved.tag_set).copied();
+        let seen = own.map_or(saved.seen, |own| own.max(saved.seen));
+        if own != Some(seen) {
+            self.note(&saved.tag_set, seen);
+        }
+    }
+
     fn note(&mut self, tag_set: &Arc<TagSet>, seen: Seen) {
         self.count += seen.series(tag_set.subject);
         let (first, last) = seen.ends();
@@ -368,10 +389,13 @@ impl SeriesSnapshot {
     }
 }
 
+/// A tag set, and when runs of it were last accepted.
 #[derive(Debug, Serialize, Deserialize)]
-struct SavedTagSet {
-    tag_set: Arc<TagSet>,
-    seen: Seen,
+pub struct SavedTagSet {
+    /// The tag set.
+    pub tag_set: Arc<TagSet>,
+    /// When.
+    pub seen: Seen,
 }
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ impl House {
         let birth = self.clock.lock().unwrap().unix;
         let options = Options {
             files: files(),
+            database: None,
             reruns: self.settings.reruns,
             lock_patience: Duration::ZERO,
             birth,
@@ -90,7 +91,7 @@ impl House {
             let clock = Clock::new(move || *clock.lock().unwrap());
             let jitter = Box::new(|longest| longest);
             let intake = Some(self.intake.clone());
-            let delivery = Delivery::new(ledger.clone(), owner.open_batch(), intake, clock, jitter);
+            let delivery = Delivery::new(ledger.clone(), intake, clock, jitter);
             let delivery = delivery.payload_max_bytes(self.settings.payload_max_bytes);
             self.inside = Some(Inside { ledger, inbox, owner, delivery });
         }))
@@ -172,7 +173,7 @@ impl House {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        self.inside.as_ref().expect("somebody is inside").owner.standing()
+        self.inside.as_ref().expect("somebody is inside").owner.counted()
     }
 
     pub(super) fn totals(&self) -> Totals {

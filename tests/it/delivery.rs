@@ -59,13 +59,12 @@ impl Line {
 
     fn open(&mut self) {
         let files = Files::new(self.dir.path(), Mode::Live);
-        let Opened { ledger, owner, open_batch, .. } =
-            Ledger::open(Options::new(files, Reruns::Push, self.start - 7200)).unwrap();
+        let Opened { ledger, owner, .. } = Ledger::open(Options::new(files, Reruns::Push, self.start - 7200)).unwrap();
         let clock = Arc::clone(&self.clock);
         let key = ApiKey::new(TEST_KEY).unwrap().of_file(&self.key_file());
         let client = Client::new(Endpoint::new(&self.intake.url()).unwrap(), key).unwrap();
         let read = Clock::new(move || *clock.lock().unwrap());
-        let delivery = Delivery::new(ledger.clone(), open_batch, Some(client), read, Box::new(|longest| longest));
+        let delivery = Delivery::new(ledger.clone(), Some(client), read, Box::new(|longest| longest));
         (self.ledger, self.owner, self.delivery) = (Some(ledger), Some(owner), Some(delivery));
     }
 

@@ -169,6 +169,8 @@ pub(crate) fn well() -> Facts {
         max_series: 5000,
         capped_tags: Vec::new(),
         stale: Vec::new(),
+        database: None,
+        leadership: None,
         files: vec![
             file("journal", "journal.jsonl", 5_412_991),
             file("cache", "sent-workflows.json", 817_904),

@@ -1,0 +1,377 @@
+//! Which database, and how each session with it begins.
+//!
+//! Invariant: what a session commits is on disk: `synchronous_commit` is at least `on` in each, and a server without `fsync` is
+//! refused. A password is in no URL, no log and no `Debug`, and a certificate is always verified.
+
+use crate::{config::ConfigError, explain::explain, ledger::Mode, outgoing};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use std::{
+    fmt, fs,
+    future::poll_fn,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls,
+    config::{Host, SslMode, TargetSessionAttrs},
+    error::SqlState,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How long a connection may take, to each host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the server works on one statement.
+const STATEMENT_TIMEOUT_S: u32 = 5;
+
+/// The first version that ends sessions that are idle, which makes the lease.
+const VERSION_MIN: i32 = 14;
+
+/// The database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The server cannot be reached, or does not do what was asked.
+    #[error("{database}")]
+    Failed {
+        /// Which, without secrets.
+        database: String,
+        /// What it or the system said.
+        source: tokio_postgres::Error,
+    },
+    /// It does not answer in time.
+    #[error("{database}: no answer for {} s", .after.as_secs())]
+    Silent {
+        /// Which.
+        database: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// What is there was made by a later version.
+    #[error("{database}: schema {schema} has the format {found}, which this version of runhound does not know")]
+    Format {
+        /// Which.
+        database: String,
+        /// The schema.
+        schema: &'static str,
+        /// Its format.
+        found: i32,
+    },
+    /// What the server is, or how it is set, breaks a guarantee.
+    #[error("{database}: {what}")]
+    Unfit {
+        /// Which.
+        database: String,
+        /// What is not as it must be.
+        what: String,
+    },
+    /// The file of its password cannot be read.
+    #[error("--ledger-password-file {}", path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl DatabaseError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Failed { source, .. } => match source.code() {
+                Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                    "see to the user in --ledger, to the password in --ledger-password-file or PGPASSWORD, and to pg_hba.conf"
+                }
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    "the user needs CREATE on the database, or a schema that it owns: docs/scaling.md has the commands"
+                }
+                Some(&SqlState::INVALID_CATALOG_NAME) => "make the database with createdb, or name another in --ledger",
+                Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+                    "each replica needs 3 connections: raise max_connections, or the limit of this user"
+                }
+                _ => {
+                    "see that the server is there and takes writes, and to host, port, sslmode and sslrootcert in --ledger"
+                }
+            },
+            Self::Silent { .. } => {
+                "see to the database server: it is overloaded, or something between us takes no traffic"
+            }
+            Self::Format { .. } => "run the version of runhound that wrote it, or a later one",
+            Self::Unfit { .. } => "docs/scaling.md says what the server needs",
+            Self::Password { .. } => "name a file that this user can read",
+        }
+    }
+
+    /// Whether another try, without a change of what is configured, can be of use.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => match source.code() {
+                // Names, passwords, privileges and syntax do not mend themselves.
+                Some(code) => !["28", "3D", "42"].iter().any(|class| code.code().starts_with(class)),
+                None => true,
+            },
+            Self::Silent { .. } => true,
+            Self::Format { .. } | Self::Unfit { .. } | Self::Password { .. } => false,
+        }
+    }
+}
+
+/// A database, and the schema in it that is ours.
+#[derive(Clone)]
+pub struct Database {
+    config: Config,
+    tls: Option<ClientConfig>,
+    password_file: Option<PathBuf>,
+    /// Where it is, as it can be shown.
+    shown: String,
+    /// The name of the schema.
+    pub(super) schema: &'static str,
+    /// For how many days keys of runs are remembered that were sent.
+    pub(super) retention_days: i32,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("shown", &self.shown).field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Database {
+    /// The database of a URL, as `libpq` reads one, with the password of a file, or else this one.
+    ///
+    /// # Errors
+    /// The URL cannot be used, or has a password in it.
+    pub fn new(
+        url: &str,
+        mode: Mode,
+        password_file: Option<&Path>,
+        password: Option<&str>,
+        retention_days: u16,
+    ) -> Result<Self, ConfigError> {
+        let bad = |what: &str| ConfigError::BadLedger(what.to_owned());
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(bad("it does not begin with postgres://"));
+        }
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let (mut sslmode, mut roots, mut rest) = (None, None, Vec::new());
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = form_urlencoded::parse(pair.as_bytes()).next().unwrap_or_default();
+            match &*name {
+                "sslmode" => sslmode = Some(value.into_owned()),
+                "sslrootcert" => roots = Some(PathBuf::from(&*value)),
+                "password" => return Err(ConfigError::LedgerPassword),
+                _ => rest.push(pair),
+            }
+        }
+        let plain = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
+        // What it says of a URL it cannot read could hold what a password has become.
+        let mut config: Config = plain.parse().map_err(|_| bad("it is not a URL of a PostgreSQL database"))?;
+        if config.get_password().is_some() {
+            return Err(ConfigError::LedgerPassword);
+        }
+        if config.get_hosts().is_empty() {
+            return Err(bad("it names no host, nor a folder of sockets as ?host=/var/run/postgresql"));
+        }
+        if let (None, Some(password)) = (password_file, password) {
+            config.password(password);
+        }
+        let is_near = config.get_hosts().iter().all(is_near);
+        let is_verified = match sslmode.as_deref() {
+            None => !is_near || roots.is_some(),
+            Some("verify-full" | "verify-ca" | "require") => true,
+            Some("disable") => false,
+            Some(other) => return Err(bad(&format!("sslmode={other} is neither verify-full nor disable"))),
+        };
+        let tls = is_verified.then(|| client_config(roots.as_deref())).transpose()?;
+        config
+            .ssl_mode(if is_verified { SslMode::Require } else { SslMode::Disable })
+            .target_session_attrs(TargetSessionAttrs::ReadWrite)
+            .application_name("runhound")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .keepalives_idle(Duration::from_secs(5))
+            .keepalives_interval(Duration::from_secs(2))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(10));
+        Ok(Self {
+            shown: shown(&config),
+            config,
+            tls,
+            password_file: password_file.map(Path::to_owned),
+            schema: match mode {
+                Mode::Live => "runhound",
+                Mode::DryRun => "runhound_dry_run",
+            },
+            retention_days: retention_days.into(),
+        })
+    }
+
+    /// Whether what goes to it is encrypted, or stays on this machine.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.tls.is_some() || self.config.get_hosts().iter().all(is_near)
+    }
+
+    /// Begins a session.
+    pub(super) async fn connect(&self) -> Result<Session, DatabaseError> {
+        let mut config = self.config.clone();
+        if let Some(path) = &self.password_file {
+            let password = fs::read_to_string(path);
+            let password = password.map_err(|source| DatabaseError::Password { path: path.clone(), source })?;
+            config.password(password.trim_end_matches(['\r', '\n']));
+        }
+        // Where there are several hosts, or one does not answer within a session's beginning.
+        let after = CONNECT_TIMEOUT * 2;
+        let begun = tokio::time::timeout(after, async {
+            let session = match &self.tls {
+                Some(tls) => Session::new(config.connect(MakeRustlsConnect::new(tls.clone())).await?),
+                None => Session::new(config.connect(NoTls).await?),
+            };
+            let unfit = self.begin(&session.client).await?;
+            Ok((session, unfit))
+        });
+        match begun.await {
+            Ok(Ok((session, None))) => Ok(session),
+            Ok(Ok((_, Some(what)))) => Err(DatabaseError::Unfit { database: self.to_string(), what }),
+            Ok(Err(source)) => Err(self.failed(source)),
+            Err(_) => Err(DatabaseError::Silent { database: self.to_string(), after }),
+        }
+    }
+
+    pub(super) fn failed(&self, source: tokio_postgres::Error) -> DatabaseError {
+        DatabaseError::Failed { database: self.to_string(), source }
+    }
+
+    /// States what a session relies on, whatever server, database or role say; and what cannot be stated is looked at.
+    async fn begin(&self, client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
+        let schema = self.schema;
+        let stated = format!(
+            "SET search_path TO {schema}; SET default_transaction_isolation TO 'read committed'; SET TimeZone TO 'UTC'; \
+             SET statement_timeout TO '{STATEMENT_TIMEOUT_S}s'; SET lock_timeout TO '{STATEMENT_TIMEOUT_S}s'; \
+             SET client_min_messages TO warning; \
+             SELECT set_config('synchronous_commit', 'on', false) \
+                WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+        );
+        client.batch_execute(&stated).await?;
+        let row = client
+            .query_one(
+                "SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync', true), \
+                    current_setting('synchronous_commit')",
+                &[],
+            )
+            .await?;
+        let (version, fsync, commit): (i32, Option<String>, String) = (row.get(0), row.get(1), row.get(2));
+        Ok(if version < VERSION_MIN {
+            Some(format!("PostgreSQL {version} is too old: {VERSION_MIN} or later is needed"))
+        } else if fsync.as_deref() == Some("off") {
+            Some("fsync is off: what it commits may be lost".to_owned())
+        } else if !["on", "remote_apply"].contains(&commit.as_str()) {
+            Some(format!("synchronous_commit is {commit}, and cannot be set to on"))
+        } else {
+            None
+        })
+    }
+}
+
+/// A session, which ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    connection: JoinHandle<()>,
+    warning: Arc<Mutex<Option<String>>>,
+}
+
+impl Session {
+    fn new<S, T>((client, mut connection): (Client, Connection<S, T>)) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let warning = Arc::new(Mutex::default());
+        let noted = Arc::clone(&warning);
+        let connection = tokio::spawn(async move {
+            loop {
+                match poll_fn(|context| connection.poll_message(context)).await {
+                    Some(Ok(AsyncMessage::Notice(notice))) => {
+                        log::warn!("the database: {notice}");
+                        *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice.to_string());
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return log::debug!("a session ended: {}", explain(&error)),
+                    None => return,
+                }
+            }
+        });
+        Self { client, connection, warning }
+    }
+
+    /// What the server has warned of. A commit that somebody cancels while it waits for a standby succeeds with a warning.
+    /// Source: PostgreSQL's `SyncRepWaitForLSN`, in `syncrep.c`.
+    pub(super) fn take_warning(&self) -> Option<String> {
+        self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Done when the connection is gone.
+    pub(super) async fn ended(&mut self) {
+        drop((&mut self.connection).await);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A server that hangs would never take the end of the session.
+        self.connection.abort();
+    }
+}
+
+/// Whether it can only be this machine.
+fn is_near(host: &Host) -> bool {
+    match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
+    }
+}
+
+/// Host and database.
+fn shown(config: &Config) -> String {
+    let ports = config.get_ports();
+    let host = |(number, host): (usize, &Host)| match (host, ports.get(number).or(ports.first())) {
+        (Host::Unix(folder), _) => folder.display().to_string(),
+        (Host::Tcp(name), Some(port)) => format!("{name}:{port}"),
+        (Host::Tcp(name), None) => name.clone(),
+    };
+    let hosts: Vec<String> = config.get_hosts().iter().enumerate().map(host).collect();
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    format!("PostgreSQL database {database} on {}", hosts.join(","))
+}
+
+/// TLS that trusts the certificates of this file, or those that the system trusts.
+fn client_config(roots: Option<&Path>) -> Result<ClientConfig, ConfigError> {
+    let Some(path) = roots else {
+        return outgoing::tls(outgoing::roots()).map_err(|error| ConfigError::BadLedger(format!("TLS: {error}")));
+    };
+    let bad = |cause: String| ConfigError::BadLedger(format!("sslrootcert {}: {cause}", path.display()));
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
+        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+        store.add(certificate).map_err(|error| bad(error.to_string()))?;
+    }
+    if store.is_empty() {
+        return Err(bad("there is no certificate in it".to_owned()));
+    }
+    outgoing::tls(store).map_err(|error| bad(error.to_string()))
+}
