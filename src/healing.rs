@@ -151,20 +151,25 @@ impl Opened {
     fn new(arguments: &InletArgs, common: &Common, takes_in: bool) -> Result<Self, HealingError> {
         let mode = Mode::of(arguments.dry_run);
         let directory = arguments.cache_dir.as_deref();
-        let look = |directory: &Path| Look::at(&Files::new(directory, mode), common.reruns);
+        let database = config::database(&common.ledger, mode, &config::process_environment)?;
+        let is_shared = database.is_some();
+        let look = |directory: Option<&Path>| {
+            let files = directory.map(|directory| Files::new(directory, mode));
+            Look::at(files.as_ref(), database, common.reruns).map_err(ServeError::Ledger)
+        };
         if let Some(url) = &arguments.to {
             // Files that nobody has named may be those of another service.
-            let look = directory.map_or(Look::Nothing, look);
+            let look = look(directory)?;
             let there = takes_in.then(|| There::of_environment(url)).transpose()?;
             return Ok(Self { look, inlet: there.map(|there| Inlet::There(there.into())), application: None });
         }
         if !takes_in {
             let is_plan = arguments.plan;
             let directory = directory.or(is_plan.then_some(Path::new(CACHE_DIR)));
-            return Ok(Self { look: directory.map_or(Look::Nothing, look), inlet: None, application: None });
+            return Ok(Self { look: look(directory)?, inlet: None, application: None });
         }
         let directory = directory.unwrap_or(Path::new(CACHE_DIR));
-        if let Some(holder) = ledger::holder(&Files::new(directory, mode)) {
+        if let Some(holder) = ledger::holder(&Files::new(directory, mode)).filter(|_| !is_shared) {
             return Err(HealingError::Held(holder));
         }
         // Nobody delivers to it, so nobody needs to sign.

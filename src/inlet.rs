@@ -6,14 +6,15 @@
 use crate::{
     config::{self, ConfigError},
     event::{Key, Recorded},
-    ledger::{Accepted, Files, Known, Ledger, Reruns, Unavailable},
+    ledger::{Accepted, Database, Files, Known, Ledger, Mode, OpenError, Options, Reruns, Unavailable},
     outgoing::{ClientError, Timeouts, http_client, plain_url},
     receiver::{Receiver, Reception, Refusal},
     signature::Secret,
     vitals::Way,
 };
+use jiff::Timestamp;
 use serde::Deserialize;
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// How long one delivery may take to be answered. GitHub gives up after 10 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -185,9 +186,22 @@ pub(crate) enum Look {
 }
 
 impl Look {
-    /// What the files hold now.
-    pub(crate) fn at(files: &Files, reruns: Reruns) -> Self {
-        Self::Files(Known::of(files).into(), reruns)
+    /// What the database holds, or what the files hold now.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub(crate) fn at(files: Option<&Files>, database: Option<Database>, reruns: Reruns) -> Result<Self, OpenError> {
+        match (files, database) {
+            (_, Some(database)) => {
+                // There are no files.
+                let files = Files::new(Path::new(""), Mode::Live);
+                let options =
+                    Options { database: Some(database), ..Options::new(files, reruns, Timestamp::now().as_second()) };
+                Ok(Self::Ledger(Ledger::open(options)?.ledger))
+            }
+            (Some(files), None) => Ok(Self::Files(Known::of(files).into(), reruns)),
+            (None, None) => Ok(Self::Nothing),
+        }
     }
 
     /// Those of these attempts that are not known.

@@ -51,7 +51,7 @@ use keeper::Keeper;
 use lock::Lock;
 pub use lock::LockError;
 pub(crate) use owner::Owner;
-pub use postgres::{Database, DatabaseError};
+pub use postgres::{Copied, Database, DatabaseError, TransferError, export, import, inspect as inspect_database};
 pub use repair::{Doubts, Entries, Repaired, repair};
 pub use state::{Batch, Choice};
 
@@ -292,6 +292,14 @@ impl Ledger {
     #[must_use]
     pub fn is_leading(&self) -> bool {
         self.leading.borrow().is_some()
+    }
+
+    /// Done when this process is the one to deliver.
+    pub async fn until_leading(&self) {
+        if self.leading.clone().wait_for(Option::is_some).await.is_err() {
+            // Nobody ever will be again.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Done when the term is over.

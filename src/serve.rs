@@ -193,8 +193,8 @@ impl Application {
 
     /// Looks at the delivery logs of these places too, every so often.
     pub(crate) fn recovering(mut self, github: Github, places: Vec<Place>, every: Duration) -> Self {
-        let vitals = Arc::clone(self.ledger.vitals());
-        self.recovery = Some(Sweeper::new(github, places, every, Arc::clone(&self.receiver), vitals));
+        let (ledger, receiver) = self.parts();
+        self.recovery = Some(Sweeper::new(github, places, every, receiver, ledger));
         self
     }
 

@@ -7,10 +7,12 @@
 mod accept;
 mod ask;
 mod database;
+mod inspect;
 mod lead;
 mod schema;
 mod series;
 mod statements;
+mod transfer;
 
 use super::{
     OpenError, Options, Standing, Unavailable,
@@ -27,6 +29,7 @@ use accept::{Acceptor, Waiting};
 use ask::Asker;
 use database::Session;
 pub use database::{Database, DatabaseError};
+pub use inspect::inspect;
 use lead::Leader;
 use std::{
     path::Path,
@@ -38,6 +41,7 @@ use tokio::{
     sync::{Notify, mpsc as channel, watch},
     time::Instant,
 };
+pub use transfer::{Copied, TransferError, export, import};
 
 /// How often it is said that the database fails in the same way.
 const SAID_EVERY: Duration = Duration::from_secs(60);
@@ -97,6 +101,12 @@ pub(super) struct Common {
 }
 
 impl Common {
+    fn new(database: Database, series: SeriesGuard) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = format!("{host}:{}", std::process::id());
+        Self { database, name, series: Mutex::new(series), said: Mutex::default() }
+    }
+
     fn series(&self) -> MutexGuard<'_, SeriesGuard> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,12 +173,7 @@ impl Postgres {
     ) -> Result<Self, OpenError> {
         let failed = |source| FileError::io(Path::new("database thread"), source);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let common = Arc::new(Common {
-            name: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
-            series: Mutex::new(SeriesGuard::new(options.max_series)),
-            said: Mutex::default(),
-            database,
-        });
+        let common = Arc::new(Common::new(database, SeriesGuard::new(options.max_series)));
         let mut series = series::Exchange::default();
         let standing = runtime.block_on(begin(&common, &mut series, options.birth, options.lock_patience))?;
         let (acceptor, runs) = channel::unbounded_channel();

@@ -387,7 +387,7 @@ pub(super) fn record(line: &str) -> Result<Record, Failure> {
     serde_json::from_str(line).map_err(|error| Failure::unreadable(&format!("a record ({error})")))
 }
 
-fn apply(state: &mut State, record: Record) -> Result<(), Failure> {
+pub(super) fn apply(state: &mut State, record: Record) -> Result<(), Failure> {
     state.apply(record).map_err(|error| Failure::unreadable(&error.to_string()))
 }
 
