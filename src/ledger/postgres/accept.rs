@@ -126,7 +126,10 @@ impl Acceptor {
         session: &mut Option<Session>,
         queue: &VecDeque<Waiting>,
     ) -> Result<HashSet<String>, Failure> {
-        let due = queue.iter().map(Waiting::due).min().unwrap_or_else(Instant::now);
+        // Whoever only asks is told in time by others, and cuts nobody short.
+        let is_run = |waiting: &&Waiting| matches!(waiting, Waiting::Run { .. });
+        let due = queue.iter().filter(is_run).map(Waiting::due).min();
+        let due = due.or_else(|| queue.front().map(Waiting::due)).unwrap_or_else(Instant::now);
         let mut lines = HashMap::new();
         for waiting in queue {
             if let Waiting::Run { run, line, now, .. } = waiting

@@ -244,6 +244,9 @@ async fn import_pending(held: &mut Held, state: &State, bar: &ProgressBar) -> Re
     let term = held.term;
     let in_batch: HashSet<Key> = state.batch().map(crate::ledger::Batch::keys).into_iter().flatten().collect();
     let transaction = held.session.client.transaction().await?;
+    // What a replica has taken in meanwhile, and was sent long ago. It could not be sent: nobody leads but we.
+    let known = "LOCK TABLE pending IN SHARE ROW EXCLUSIVE MODE; DELETE FROM pending WHERE is_sent(key, false)";
+    transaction.batch_execute(known).await?;
     let (mut keys, mut runs) = (Vec::new(), Vec::new());
     for record in state.records(None, 0) {
         match &record {
