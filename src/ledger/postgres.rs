@@ -43,7 +43,7 @@ use tokio::{
 };
 pub use transfer::{Copied, TransferError, export, import};
 
-/// How often it is said that the database fails in the same way.
+/// How often it is said that the database fails.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// The wait between two tries to reach it at the start.
@@ -96,15 +96,15 @@ pub(super) struct Common {
     /// What others see of who leads.
     name: String,
     series: Mutex<SeriesGuard>,
-    /// What was last said of the database, and when.
-    said: Mutex<Option<(String, Instant)>>,
+    /// When it was last said that the database fails, if it does.
+    said_at: Mutex<Option<Instant>>,
 }
 
 impl Common {
     fn new(database: Database, series: SeriesGuard) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let name = format!("{host}:{}", std::process::id());
-        Self { database, name, series: Mutex::new(series), said: Mutex::default() }
+        Self { database, name, series: Mutex::new(series), said_at: Mutex::default() }
     }
 
     fn series(&self) -> MutexGuard<'_, SeriesGuard> {
@@ -132,19 +132,26 @@ impl Common {
         DatabaseError::Silent { database: self.database.to_string(), after }.into()
     }
 
-    /// Says what is the matter: once, and then once a minute.
+    /// What comes of some work with the database within a time.
+    async fn within<T>(&self, time: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(self.silent(time)))
+    }
+
+    /// Says what is the matter: at once, and then once a minute, whoever of this process finds what.
     fn note(&self, failure: &Failure) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.as_ref().is_none_or(|(what, at)| *what != failure.why || at.elapsed() >= SAID_EVERY) {
+        let mut said_at = self.said_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if said_at.is_none_or(|at| at.elapsed() >= SAID_EVERY) {
             log::error!("{}", failure.why);
-            *said = Some((failure.why.clone(), Instant::now()));
+            *said_at = Some(Instant::now());
+        } else {
+            log::debug!("{}", failure.why);
         }
     }
 
     /// It works again.
     fn note_success(&self) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.take().is_some() {
+        let mut said_at = self.said_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if said_at.take().is_some() {
             log::info!("{} answers again", self.database);
         }
     }
@@ -183,7 +190,8 @@ impl Postgres {
         let (common, news) = (|| Arc::clone(&common), || Arc::clone(news));
         let asks = Asker { common: common(), inbox: questions, reruns, leading: leading.subscribe(), standing, series };
         let accepts = Acceptor { common: common(), inbox: runs, reruns, news: news(), vitals: Arc::clone(&vitals) };
-        let leads = Leader { common: common(), inbox: orders, leading, news: news(), vitals, is_wanted: false };
+        let leads =
+            Leader { common: common(), inbox: orders, leading, news: news(), vitals, is_wanted: false, has_led: false };
         let parts = move || {
             runtime.block_on(async { tokio::join!(asks.run(), accepts.run(), leads.run()) });
         };

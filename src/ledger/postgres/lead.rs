@@ -15,7 +15,7 @@ use crate::{
     explain::explain,
     ledger::{
         Batch, Choice, Sealed, Term, Unavailable,
-        keeper::{Command, answer},
+        keeper::{Command, Reply, answer},
         record::Record,
         state::State,
     },
@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc::UnboundedReceiver, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, interval_at},
 };
 
 /// After so long without a word from whoever leads, the server ends its session.
@@ -55,6 +55,8 @@ pub(super) struct Leader {
     pub(super) vitals: Arc<Vitals>,
     /// Whether somebody has asked to deliver.
     pub(super) is_wanted: bool,
+    /// Whether a term of this process is over.
+    pub(super) has_led: bool,
 }
 
 /// A term, and what its leader knows in it.
@@ -77,6 +79,7 @@ impl Leader {
         while let Some(reign) = self.campaign().await {
             let term = reign.term;
             log::info!("this replica delivers from now on: term {term}");
+            self.common.note_success();
             self.leading.send_replace(Some(term));
             self.news.notify_one();
             let ended = self.reign(reign).await;
@@ -101,21 +104,22 @@ impl Leader {
             }
         }
         let mut session = None;
-        let mut ticks = interval(BEAT);
+        // Whoever has just lost its term leaves the next one to others, and what fails each time fails once a second.
+        let first = Instant::now() + if self.has_led { BEAT } else { Duration::ZERO };
+        let mut ticks = interval_at(first, BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                command = self.inbox.recv() => refuse(command?, &Unavailable("this replica does not deliver".to_owned())),
-                _ = ticks.tick() => match tokio::time::timeout(PATIENCE, self.begin(&mut session)).await {
-                    Ok(Ok(Some(reign))) => return Some(reign),
-                    Ok(Ok(None)) => {}
-                    Ok(Err(failure)) => {
+                command = self.inbox.recv() => refuse(command?, &Failure::deposed().unavailable()),
+                _ = ticks.tick() => match self.common.within(PATIENCE, self.begin(&mut session)).await {
+                    Ok(Some(reign)) => {
+                        self.has_led = true;
+                        return Some(reign);
+                    }
+                    Ok(None) => {}
+                    Err(failure) => {
                         session = None;
                         self.common.note(&failure);
-                    }
-                    Err(_) => {
-                        session = None;
-                        self.common.note(&self.common.silent(PATIENCE));
                     }
                 },
             }
@@ -164,15 +168,13 @@ impl Leader {
                         reign.resign().await;
                         return None;
                     };
-                    tokio::time::timeout(PATIENCE, self.take(&mut reign, command)).await
+                    self.take(&mut reign, command).await
                 }
-                _ = beats.tick() => tokio::time::timeout(PATIENCE, self.beat(&reign)).await,
-                () = reign.session.ended() => Ok(Err(Failure::deposed())),
+                _ = beats.tick() => self.common.within(PATIENCE, self.beat(&reign)).await,
+                () = reign.session.ended() => Err(Failure::deposed()),
             };
-            match done {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => return Some(failure),
-                Err(_) => return Some(self.common.silent(PATIENCE)),
+            if let Err(failure) = done {
+                return Some(failure);
             }
             if keep_house_at <= Instant::now() {
                 keep_house_at = Instant::now() + HOUSEKEEPING_EVERY;
@@ -207,22 +209,24 @@ impl Leader {
         }
         match command {
             Command::Seal { now, limit, choice, reply } => {
-                let sealed = reign.seal(now, limit, &choice).await;
+                let sealed = self.common.within(PATIENCE, reign.seal(now, limit, &choice)).await;
                 if let Ok(Sealed::Batch(batch)) = &sealed {
                     self.vitals.restamp(batch.restamped());
                 }
                 told(reply, sealed)
             }
-            Command::Unseal { keys, in_doubt, reply } => told(reply, reign.unseal(keys, in_doubt).await),
-            Command::Reject { keys, reply } => told(reply, reign.reject(keys).await),
-            Command::Mark { keys, reply } => told(reply, reign.mark(&keys).await),
+            Command::Unseal { keys, in_doubt, reply } => {
+                told(reply, self.common.within(PATIENCE, reign.unseal(keys, in_doubt)).await)
+            }
+            Command::Reject { keys, reply } => told(reply, self.common.within(PATIENCE, reign.reject(keys)).await),
+            Command::Mark { keys, reply } => told(reply, self.common.within(PATIENCE, reign.mark(&keys)).await),
             other => unreachable!("this is asked elsewhere: {other:?}"),
         }
     }
 }
 
 /// Answers, and keeps the failure for oneself too.
-fn told<T>(reply: crate::ledger::keeper::Reply<T>, result: Result<T, Failure>) -> Result<(), Failure> {
+fn told<T>(reply: Reply<T>, result: Result<T, Failure>) -> Result<(), Failure> {
     match result {
         Ok(value) => {
             answer(reply, Ok(value));
