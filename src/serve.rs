@@ -1,17 +1,18 @@
 //! The service: all rooms wired together, from the first line in the log to the last.
 
 mod door;
+mod error;
 
 use crate::{
     admin::{About, Admin, Rotating},
     cli::{self, AdminListen},
-    config::{self, ConfigError, Settings},
+    config::{self, Settings},
     cost::Cost,
-    datadog::{Client, ClientError},
+    datadog::Client,
     delivery::{Backoff, Clock, Delivery, Step},
-    github::{Github, GithubError, Place},
+    github::{Github, Place},
     holes::Sweeper,
-    ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
+    ledger::{Files, Ledger, Mode, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
     metrics::MetricPayload,
     panics,
@@ -29,7 +30,6 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -40,68 +40,10 @@ use tokio::{
 };
 
 pub use door::Door;
+pub use error::ServeError;
 
 /// How often it is looked whether another replica has delivered all.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// The service cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// Something in the configuration is missing or wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The ledger cannot be opened.
-    #[error(transparent)]
-    Ledger(#[from] OpenError),
-    /// The client cannot be made.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// The address cannot be listened on.
-    #[error("{flag} {address}")]
-    Listen {
-        /// The flag that names it.
-        flag: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The socket that systemd handed over cannot be used.
-    #[error("LISTEN_FDS")]
-    Socket(#[source] io::Error),
-    /// The payload log cannot be written.
-    #[error("payload log {}", path.display())]
-    PayloadLog {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// GitHub cannot be asked.
-    #[error(transparent)]
-    Github(#[from] GithubError),
-    /// The runtime or a thread failed.
-    #[error("the service failed")]
-    Failed(#[from] io::Error),
-}
-
-impl ServeError {
-    /// What to do about it, where something can be said.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Config(error) => Some(error.hint()),
-            Self::Ledger(error) => Some(error.hint()),
-            Self::Listen { .. } => Some("choose another address with that flag, or stop what listens there"),
-            Self::Socket(_) => Some("the socket unit wants one ListenStream=, an address and a port or a port alone"),
-            Self::PayloadLog { .. } => {
-                Some("name a file with --payload-log that this user can write, in a folder that exists")
-            }
-            Self::Github(error) => Some(error.hint()),
-            Self::Client(_) | Self::Failed(_) => None,
-        }
-    }
-}
 
 /// A receiver and its delivery on one ledger, not yet running. It lives in an actix runtime.
 #[derive(Debug)]
