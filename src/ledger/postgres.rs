@@ -9,6 +9,7 @@ mod ask;
 mod database;
 mod inspect;
 mod lead;
+mod reign;
 mod schema;
 mod series;
 mod statements;
@@ -41,6 +42,7 @@ use tokio::{
     sync::{Notify, mpsc as channel, watch},
     time::Instant,
 };
+use tokio_postgres::error::SqlState;
 pub use transfer::{Copied, TransferError, export, import};
 
 /// How often it is said that the database fails.
@@ -86,6 +88,15 @@ impl Failure {
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
         Self { may_pass: error.may_pass(), ..Self::of(explain(&error)) }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let leaves_session = error
+            .code()
+            .is_some_and(|code| [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code));
+        Self { why: format!("the database: {}", explain(&error)), may_pass: true, leaves_session }
     }
 }
 

@@ -71,6 +71,6 @@ impl Exchange {
 }
 
 fn key(saved: &SavedTagSet) -> (Vec<u8>, String) {
-    let text = super::lead::family_text(&saved.tag_set);
+    let text = super::reign::family_text(&saved.tag_set);
     (Sha256::digest(&text).to_vec(), text)
 }
