@@ -221,6 +221,7 @@ impl<I: Intake> Delivery<I> {
         self.batch = open_batch.map(|batch| OpenBatch::new(batch, is_in_doubt));
         (self.suspects, self.is_others_turn) = (Suspects::default(), false);
         self.chores.clear();
+        self.ledger.vitals().blocked(None);
         self.not_before = Duration::ZERO;
         self.term.is_some()
     }

@@ -1,3 +1,4 @@
 //! A real PostgreSQL, started by the test that needs one.
 
 mod cluster;
+mod races;
