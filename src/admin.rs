@@ -161,7 +161,13 @@ impl Admin {
             Some(Unready::Silent(_)) => None,
             _ => tokio::time::timeout(LEDGER_TIMEOUT, asked).await.ok().flatten(),
         };
-        Facts::new(&self.about, self.ledger.vitals(), now, unready, ledger)
+        let mut facts = Facts::new(&self.about, self.ledger.vitals(), now, unready, ledger);
+        if self.about.database.is_some() {
+            // Whether it delivers is known here, who else does is not.
+            let leads = self.ledger.is_leading();
+            facts.leadership.get_or_insert(Leadership { leads, leader: None, since: None });
+        }
+        facts
     }
 }
 

@@ -94,7 +94,7 @@ impl Cli {
                 usage("--live and --to exclude each other")
             }
             Command::Replay(replay)
-                if replay.live && replay.cache_dir.is_none() && replay.common.ledger.ledger.is_none() =>
+                if replay.live && replay.cache_dir.is_none() && replay.common.ledger.url().is_none() =>
             {
                 usage("--live needs --cache-dir or --ledger: what is pending at the end must be kept")
             }
@@ -110,11 +110,11 @@ impl Cli {
             Command::Backfill(backfill) if backfill.late == Late::Historical && backfill.inlet.to.is_some() => {
                 usage("--late historical needs the files: stop the service, and leave out --to")
             }
-            Command::Check(check) if check.repair && check.common.ledger.ledger.is_some() => {
+            Command::Check(check) if check.repair && check.common.ledger.url().is_some() => {
                 usage("--repair mends files, and with --ledger there are none")
             }
             Command::Ledger(LedgerCommand { way: Way::Import(transfer) | Way::Export(transfer) })
-                if transfer.ledger.ledger.is_none() =>
+                if transfer.ledger.url().is_none() =>
             {
                 usage("--ledger is missing: which database?")
             }

@@ -221,7 +221,9 @@ impl<I: Intake> Delivery<I> {
         self.batch = open_batch.map(|batch| OpenBatch::new(batch, is_in_doubt));
         (self.suspects, self.is_others_turn) = (Suspects::default(), false);
         self.chores.clear();
-        self.ledger.vitals().blocked(None);
+        if self.term.is_none() {
+            self.ledger.vitals().deposed();
+        }
         self.not_before = Duration::ZERO;
         self.term.is_some()
     }

@@ -6,15 +6,14 @@
 use crate::{
     config::{self, ConfigError},
     event::{Key, Recorded},
-    ledger::{Accepted, Database, Files, Known, Ledger, Mode, OpenError, Options, Reruns, Unavailable},
+    ledger::{self, Accepted, Database, DatabaseError, Files, Known, Ledger, Reruns, Unavailable},
     outgoing::{ClientError, Timeouts, http_client, plain_url},
     receiver::{Receiver, Reception, Refusal},
     signature::Secret,
     vitals::Way,
 };
-use jiff::Timestamp;
 use serde::Deserialize;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How long one delivery may take to be answered. GitHub gives up after 10 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,6 +72,9 @@ pub enum InletError {
     /// The ledger has ended.
     #[error(transparent)]
     Ledger(#[from] Unavailable),
+    /// The database cannot be looked at.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }
 
 impl InletError {
@@ -86,8 +88,10 @@ impl InletError {
                 Some("start the receiver, or mend the URL given with --to; what was answered before is recorded")
             }
             Self::NotRecorded => Some(
-                "make room on the disk, or see to permissions of the cache directory; then run it again: what is recorded stays",
+                "make room on the disk, see to permissions of the cache directory, or to the database; then run it again: what is \
+                 recorded stays",
             ),
+            Self::Database(error) => Some(error.hint()),
             Self::Client(_) | Self::Ledger(_) => None,
         }
     }
@@ -181,26 +185,19 @@ pub(crate) enum Look {
     Ledger(Ledger),
     /// What the files hold.
     Files(Box<Known>, Reruns),
+    /// What a database holds.
+    Database(Box<Database>, Reruns),
     /// Nothing: the files are elsewhere.
     Nothing,
 }
 
 impl Look {
     /// What the database holds, or what the files hold now.
-    ///
-    /// # Errors
-    /// The database cannot be used.
-    pub(crate) fn at(files: Option<&Files>, database: Option<Database>, reruns: Reruns) -> Result<Self, OpenError> {
+    pub(crate) fn at(files: Option<&Files>, database: Option<Database>, reruns: Reruns) -> Self {
         match (files, database) {
-            (_, Some(database)) => {
-                // There are no files.
-                let files = Files::new(Path::new(""), Mode::Live);
-                let options =
-                    Options { database: Some(database), ..Options::new(files, reruns, Timestamp::now().as_second()) };
-                Ok(Self::Ledger(Ledger::open(options)?.ledger))
-            }
-            (Some(files), None) => Ok(Self::Files(Known::of(files).into(), reruns)),
-            (None, None) => Ok(Self::Nothing),
+            (_, Some(database)) => Self::Database(database.into(), reruns),
+            (Some(files), None) => Self::Files(Known::of(files).into(), reruns),
+            (None, None) => Self::Nothing,
         }
     }
 
@@ -212,6 +209,7 @@ impl Look {
         match self {
             Self::Ledger(ledger) => Ok(ledger.unknown(keys).await?),
             Self::Files(known, reruns) => Ok(known.unknown(keys, *reruns)),
+            Self::Database(database, reruns) => Ok(ledger::unknown_in_database(database, keys, *reruns).await?),
             Self::Nothing => Ok(keys),
         }
     }

@@ -52,7 +52,10 @@ use lock::Lock;
 pub use lock::LockError;
 pub use options::{Options, Reruns};
 pub(crate) use owner::Owner;
-pub use postgres::{Copied, Database, DatabaseError, TransferError, export, import, inspect as inspect_database};
+pub use postgres::{
+    Copied, Database, DatabaseError, TransferError, export, import, inspect as inspect_database,
+    unknown as unknown_in_database,
+};
 pub use repair::{Doubts, Entries, Repaired, repair};
 pub use state::{Batch, Choice};
 

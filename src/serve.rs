@@ -197,24 +197,30 @@ impl Application {
         Ok(())
     }
 
-    /// Pushes until nothing is pending, or the time is over. `pushed` is told of each push: its runs, and what was sent.
-    pub(crate) async fn push_all(&mut self, timeout: Duration, mut pushed: impl FnMut(usize, &MetricPayload)) {
+    /// Pushes until nothing is pending of what is accepted by now, or the time is over; whether that is so. Another replica may do
+    /// it. `pushed` is told of each push: its runs, and what was sent.
+    pub(crate) async fn push_all(&mut self, timeout: Duration, mut pushed: impl FnMut(usize, &MetricPayload)) -> bool {
+        let begun = jiff::Timestamp::now().as_second();
+        let is_shared = self.about.database.is_some();
         let push = async {
             loop {
                 match self.delivery.step().await {
                     Step::Pushed { runs, payload } => pushed(runs, &payload),
-                    Step::Moved => {}
+                    Step::Moved => continue,
                     Step::Wait(wait) => tokio::time::sleep(wait).await,
-                    Step::Idle if self.ledger.is_leading() => return,
-                    // Another replica delivers.
-                    Step::Idle => match self.ledger.standing().await {
-                        Ok(Standing { pending: 1.., .. }) => tokio::time::sleep(LOOK_EVERY).await,
-                        _ => return,
-                    },
+                    Step::Idle if is_shared => tokio::time::sleep(LOOK_EVERY).await,
+                    Step::Idle => return,
+                }
+                // Others go on to take runs in.
+                if is_shared
+                    && let Ok(overview) = self.ledger.overview().await
+                    && overview.oldest_since.is_none_or(|oldest| oldest > begun)
+                {
+                    return;
                 }
             }
         };
-        drop(tokio::time::timeout(timeout, push).await);
+        tokio::time::timeout(timeout, push).await.is_ok()
     }
 
     /// Closes the files, after the listener has stopped, and says what is still pending.
@@ -222,7 +228,7 @@ impl Application {
     /// # Errors
     /// The ledger's thread has failed, or does not end in time. What was answered is on disk all the same.
     pub async fn close(self, timeout: Duration) -> Result<Standing, ServeError> {
-        let late = |_| ServeError::Failed(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"));
+        let late = |_| ServeError::Failed(io::Error::new(io::ErrorKind::TimedOut, "the ledger does not answer"));
         tokio::time::timeout(timeout, self.close_files()).await.map_err(late)?
     }
 
@@ -238,6 +244,7 @@ impl Application {
             counts.of(Outcome::NotSigned),
             self.delivery.totals().pushed,
             match standing.pending {
+                _ if self.ledger.overview().await.is_err() => "what is pending is not known".to_owned(),
                 0 => "nothing is pending".to_owned(),
                 pending => format!("{pending} runs are pending and go out at the next start"),
             }
@@ -274,8 +281,9 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let door = socket.map_or(Door::Address(arguments.listen), Door::Socket);
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     actix_web::rt::System::new().block_on(async {
-        let (stop, stop_at_once) = stop_signals()?;
+        // Until then a signal ends the process as it is: it may wait for files or a database, and has taken nothing.
         let mut application = Application::build(settings, door)?.with_admin(arguments.admin_listen)?;
+        let (stop, stop_at_once) = stop_signals()?;
         if let Some((every, (root, auth))) = recovery {
             let places = arguments.hooks.places().cloned().collect();
             application = application.recovering(Github::new(root, auth)?, places, every);

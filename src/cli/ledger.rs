@@ -24,6 +24,14 @@ pub struct LedgerArgs {
     pub ledger_retention: u16,
 }
 
+impl LedgerArgs {
+    /// Where it is, if not in files. An empty variable is not set.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        self.ledger.as_deref().map(str::trim).filter(|url| !url.is_empty())
+    }
+}
+
 /// Arguments of `ledger`.
 #[derive(Debug, Args)]
 pub struct LedgerCommand {

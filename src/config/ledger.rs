@@ -15,7 +15,7 @@ pub fn database(
     mode: Mode,
     environment: Environment<'_>,
 ) -> Result<Option<Database>, ConfigError> {
-    let Some(url) = arguments.ledger.as_deref().map(str::trim).filter(|url| !url.is_empty()) else {
+    let Some(url) = arguments.url() else {
         return Ok(None);
     };
     let password = variable(environment, "PGPASSWORD")?;

@@ -30,7 +30,7 @@ use accept::{Acceptor, Waiting};
 use ask::Asker;
 use database::Session;
 pub use database::{Database, DatabaseError};
-pub use inspect::inspect;
+pub use inspect::{inspect, unknown};
 use lead::Leader;
 use std::{
     path::Path,
@@ -59,11 +59,13 @@ pub(super) struct Failure {
     may_pass: bool,
     /// Whether the session can be used as if nothing had happened.
     leaves_session: bool,
+    /// Whether nothing was heard in time.
+    is_silence: bool,
 }
 
 impl Failure {
     fn of(why: impl Into<String>) -> Self {
-        Self { why: why.into(), may_pass: true, leaves_session: false }
+        Self { why: why.into(), may_pass: true, leaves_session: false, is_silence: false }
     }
 
     /// Another replica delivers.
@@ -71,9 +73,9 @@ impl Failure {
         Self::of("this replica has lost its lease: another one may deliver")
     }
 
-    /// It is committed, but not as it must be.
+    /// It is committed, but not as it must be. Another try would find it there.
     fn warned(warning: &str) -> Self {
-        Self::of(format!("the database warned of its commit: {warning}"))
+        Self { may_pass: false, ..Self::of(format!("the database warned of its commit: {warning}")) }
     }
 
     fn unreadable(what: &str) -> Self {
@@ -87,7 +89,8 @@ impl Failure {
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
-        Self { may_pass: error.may_pass(), ..Self::of(explain(&error)) }
+        let is_silence = matches!(error, DatabaseError::Silent { .. });
+        Self { may_pass: error.may_pass(), is_silence, ..Self::of(explain(&error)) }
     }
 }
 
@@ -96,7 +99,7 @@ impl From<tokio_postgres::Error> for Failure {
         let leaves_session = error
             .code()
             .is_some_and(|code| [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code));
-        Self { why: format!("the database: {}", explain(&error)), may_pass: true, leaves_session }
+        Self { leaves_session, ..Self::of(format!("the database: {}", explain(&error))) }
     }
 }
 
@@ -140,7 +143,7 @@ impl Common {
     }
 
     fn silent(&self, after: Duration) -> Failure {
-        DatabaseError::Silent { database: self.database.to_string(), after }.into()
+        self.database.silent(after).into()
     }
 
     /// What comes of some work with the database within a time.
@@ -173,7 +176,7 @@ impl Common {
 pub(super) struct Postgres {
     acceptor: channel::UnboundedSender<Waiting>,
     leader: channel::UnboundedSender<Command>,
-    asker: channel::UnboundedSender<Command>,
+    asker: channel::UnboundedSender<(Instant, Command)>,
     /// The thread that talks to the database.
     parts: JoinHandle<()>,
     payloads: Lines,
@@ -226,7 +229,7 @@ async fn begin(
         let begun = async {
             let mut session = database.connect().await?;
             schema::migrate(database, &mut session, birth).await?;
-            let learned = series.learn(&session.client, common, birth).await;
+            let learned = series.begin(&session.client, common, birth).await;
             learned.map_err(|source| database.failed(source))?;
             let overview = statements::overview(&session.client).await;
             Ok(overview.map_err(|source| database.failed(source))?.standing)
@@ -249,23 +252,29 @@ impl Keeper for Postgres {
     /// Hands each command to the part that does it.
     fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         while let Ok(command) = inbox.recv() {
-            // Who cannot be told has ended, and with it whoever waits is told so.
-            match command {
+            // A part that cannot be told has failed, and with it this ledger.
+            let is_there = match command {
                 Command::Accept { run, line, now, reply } => {
-                    drop(self.acceptor.send(Waiting::run(run, line, now, reply)));
+                    self.acceptor.send(Waiting::run(run, line, now, reply)).is_ok()
                 }
-                Command::Ready { reply } => drop(self.acceptor.send(Waiting::question(reply))),
+                Command::Ready { reply } => self.acceptor.send(Waiting::question(reply)).is_ok(),
                 Command::Lead { .. }
                 | Command::Seal { .. }
                 | Command::Unseal { .. }
                 | Command::Reject { .. }
-                | Command::Mark { .. } => drop(self.leader.send(command)),
+                | Command::Mark { .. } => self.leader.send(command).is_ok(),
                 Command::SetAside { .. }
                 | Command::Unknown { .. }
                 | Command::Standing { .. }
                 | Command::Overview { .. }
-                | Command::CountSeries { .. } => drop(self.asker.send(command)),
-                Command::LogPayload { line, reply } => answer(reply, self.log_payload(&line)),
+                | Command::CountSeries { .. } => self.asker.send((Instant::now(), command)).is_ok(),
+                Command::LogPayload { line, reply } => {
+                    answer(reply, self.log_payload(&line));
+                    true
+                }
+            };
+            if !is_there {
+                break;
             }
         }
         drop((self.acceptor, self.asker, self.leader));

@@ -47,7 +47,10 @@ pub(super) fn groups(facts: &Facts) -> Vec<Group> {
         groups.push(Group { name: "Pushes", facts: pushes });
     }
     groups.extend(
-        facts.leadership.as_ref().map(|leadership| Group { name: "Leadership", facts: led(leadership, facts.now) }),
+        facts
+            .leadership
+            .as_ref()
+            .map(|leadership| Group { name: "Leadership", facts: led(leadership, facts.pending.is_some(), facts.now) }),
     );
     groups.extend(
         facts.recovery.as_ref().map(|recovery| Group { name: "Recovery", facts: recovered(recovery, facts.now) }),
@@ -72,10 +75,11 @@ fn recovered(recovery: &Recovery, now: jiff::Timestamp) -> Vec<Fact> {
 }
 
 /// Which replica delivers.
-fn led(leadership: &Leadership, now: jiff::Timestamp) -> Vec<Fact> {
+fn led(leadership: &Leadership, is_known: bool, now: jiff::Timestamp) -> Vec<Fact> {
     let leader = match &leadership.leader {
-        None => Fact::new("delivers", "nobody").looks("bad"),
-        Some(_) if leadership.leads => Fact::new("delivers", "this replica"),
+        _ if leadership.leads => Fact::new("delivers", "this replica"),
+        None if is_known => Fact::new("delivers", "nobody").looks("bad"),
+        None => Fact::new("delivers", "unknown").looks("bad"),
         Some(leader) => Fact::new("delivers", Text::new(leader).shown),
     };
     vec![leader, Fact::last("since", leadership.since.map(|since| Time::new(since, now)))]

@@ -4,19 +4,11 @@
 //! session and only while the term is its own. A session that says nothing for the lease is ended by the server. When anything
 //! fails, the term is over: what is known then stands in the database, and whoever leads next begins with that.
 
-use super::{
-    Common, Failure,
-    database::Session,
-    reign::{Reign, apply, record},
-    statements,
-};
+use super::{Common, Failure, reign::Reign, statements};
 use crate::{
-    event::Key,
     ledger::{
         Sealed, Term, Unavailable,
         keeper::{Command, Reply, answer},
-        record::Record,
-        state::State,
     },
     vitals::Vitals,
 };
@@ -25,9 +17,6 @@ use tokio::{
     sync::{Notify, mpsc::UnboundedReceiver, watch},
     time::{Instant, MissedTickBehavior, interval, interval_at},
 };
-
-/// After so long without a word from whoever leads, the server ends its session.
-pub(super) const LEASE: Duration = Duration::from_secs(10);
 
 /// How often whoever leads says something, and others try to lead.
 const BEAT: Duration = Duration::from_secs(1);
@@ -91,52 +80,28 @@ impl Leader {
         let first = Instant::now() + if self.has_led { BEAT } else { Duration::ZERO };
         let mut ticks = interval_at(first, BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Self { common, inbox, .. } = self;
         loop {
-            tokio::select! {
-                command = self.inbox.recv() => refuse(command?, &Failure::deposed().unavailable()),
-                _ = ticks.tick() => match self.common.within(PATIENCE, self.begin(&mut session)).await {
-                    Ok(Some(reign)) => {
-                        self.has_led = true;
-                        return Some(reign);
-                    }
-                    Ok(None) => {}
-                    Err(failure) => {
-                        session = None;
-                        self.common.note(&failure);
-                    }
-                },
-            }
-        }
-    }
-
-    /// Begins a term, if nobody leads.
-    async fn begin(&self, kept: &mut Option<Session>) -> Result<Option<Reign>, Failure> {
-        let session = if let Some(session) = kept.take() {
-            session
-        } else {
-            let session = self.common.database.connect().await?;
-            let seconds = LEASE.as_secs();
-            let lease = format!("SET idle_session_timeout TO '{seconds}s'; SET tcp_user_timeout TO '{seconds}s'");
-            session.client.batch_execute(&lease).await?;
-            session
-        };
-        let Some(begun) = statements::lead(&session.client, &self.common.name).await? else {
-            *kept = Some(session);
-            return Ok(None);
-        };
-        let mut state = State::new(begun.birth);
-        if let Some(batch) = &begun.batch {
-            let sealed = record(batch)?;
-            let Record::Seal { slots, .. } = &sealed else {
-                return Err(Failure::unreadable("the open batch"));
+            let tried = async {
+                ticks.tick().await;
+                common.within(PATIENCE, Reign::begin(common, &mut session)).await
             };
-            let keys: Vec<Key> = slots.iter().flat_map(|slot| &slot.keys).copied().collect();
-            for run in statements::runs(&session.client, &keys).await? {
-                apply(&mut state, record(&run)?)?;
+            tokio::pin!(tried);
+            let begun = loop {
+                tokio::select! {
+                    command = inbox.recv() => refuse(command?, &Failure::deposed().unavailable()),
+                    begun = &mut tried => break begun,
+                }
+            };
+            match begun {
+                Ok(Some(reign)) => {
+                    self.has_led = true;
+                    return Some(reign);
+                }
+                Ok(None) => {}
+                Err(failure) => common.note(&failure),
             }
-            apply(&mut state, sealed)?;
         }
-        Ok(Some(Reign { session, term: begun.term, birth: begun.birth, state, is_told: false, now: None }))
     }
 
     /// Does what is asked until the term is over, and why; `None` once nobody asks any more.
@@ -192,8 +157,9 @@ impl Leader {
         }
         match command {
             Command::Seal { now, limit, choice, reply } => {
+                let was_open = reign.state.batch().is_some();
                 let sealed = self.common.within(PATIENCE, reign.seal(now, limit, &choice)).await;
-                if let Ok(Sealed::Batch(batch)) = &sealed {
+                if let (false, Ok(Sealed::Batch(batch))) = (was_open, &sealed) {
                     self.vitals.restamp(batch.restamped());
                 }
                 told(reply, sealed)
@@ -242,11 +208,14 @@ async fn keep_house(common: Arc<Common>, now: Option<i64>) {
         session.client.batch_execute("SET lock_timeout TO '200ms'; SET statement_timeout TO '10min'").await?;
         session.client.batch_execute("SELECT make_partitions()").await?;
         let days = common.database.retention_days;
-        while let Some(dropped) =
+        // One an hour: a clock that is wrong for a moment does not forget everything.
+        if let Some(dropped) =
             session.client.query_one("SELECT drop_partition($1)", &[&days]).await?.get::<_, Option<String>>(0)
         {
             log::info!("{dropped}: the keys of runs sent more than {days} days ago are forgotten");
         }
+        let old_series = "DELETE FROM series WHERE told_at < now() - interval '31 days'";
+        session.client.batch_execute(old_series).await?;
         if let Some(now) = now {
             let forget = "DELETE FROM last_second WHERE second + $1 <= $2 AND NOT is_historical";
             session.client.execute(forget, &[&LAST_KEPT_S, &now]).await?;

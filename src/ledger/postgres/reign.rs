@@ -3,7 +3,7 @@
 //! Invariant: the state is changed first and then written, so what fails ends the term; the next one reads what was committed.
 
 use super::{
-    Failure,
+    Common, Failure,
     database::Session,
     statements::{self, Last},
     text,
@@ -15,6 +15,9 @@ use crate::{
 };
 use sha2::{Digest, Sha256};
 use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// After so long without a word from whoever leads, the server ends its session.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// How long the end of a term may take to be told.
 const RESIGN_PATIENCE: Duration = Duration::from_secs(1);
@@ -34,6 +37,38 @@ pub(super) struct Reign {
 }
 
 impl Reign {
+    /// Begins a term, if nobody leads.
+    pub(super) async fn begin(common: &Common, kept: &mut Option<Session>) -> Result<Option<Self>, Failure> {
+        let session = if let Some(session) = kept.take() {
+            session
+        } else {
+            let session = common.database.connect().await?;
+            let seconds = LEASE.as_secs();
+            let lease = format!("SET idle_session_timeout TO '{seconds}s'; SET tcp_user_timeout TO '{seconds}s'");
+            session.client.batch_execute(&lease).await?;
+            session
+        };
+        let Some(begun) = statements::lead(&session.client, &common.name).await? else {
+            *kept = Some(session);
+            return Ok(None);
+        };
+        let mut state = State::new(begun.birth);
+        if let Some(batch) = &begun.batch {
+            let sealed = record(batch)?;
+            let Record::Seal { slots, .. } = &sealed else {
+                return Err(Failure::unreadable("the open batch"));
+            };
+            let keys: Vec<Key> = slots.iter().flat_map(|slot| &slot.keys).copied().collect();
+            for run in statements::runs(&session.client, &keys).await? {
+                apply(&mut state, record(&run)?)?;
+            }
+            apply(&mut state, sealed)?;
+            // A slot that is sent whole may hold what was sent before.
+            state.settle(&statements::sent_of(&session.client, &keys).await?);
+        }
+        Ok(Some(Self { session, term: begun.term, birth: begun.birth, state, is_told: false, now: None }))
+    }
+
     /// Gives the open batch, sealing one first if there is none.
     pub(super) async fn seal(&mut self, now: i64, limit: usize, choice: &Choice) -> Result<Sealed, Failure> {
         self.now = Some(now);
@@ -123,30 +158,35 @@ impl Reign {
 
 /// The families of tag sets that waiting runs have, by the digest that stands for each in the database.
 #[derive(Debug, Default)]
-struct Families(HashMap<Arc<TagSet>, (Vec<u8>, Arc<TagSet>)>);
+struct Families {
+    /// By their tag sets, each with its digest.
+    of: HashMap<Arc<TagSet>, (Vec<u8>, Arc<TagSet>)>,
+    by_digest: HashMap<Vec<u8>, Arc<TagSet>>,
+}
 
 impl Families {
     fn meet(&mut self, tag_set: &Arc<TagSet>) {
-        if !self.0.contains_key(tag_set) {
+        if !self.of.contains_key(tag_set) {
             let family = tag_set.family().map_or_else(|| Arc::clone(tag_set), Arc::new);
             let digest = Sha256::digest(family_text(&family)).to_vec();
-            self.0.insert(Arc::clone(tag_set), (digest, family));
+            self.by_digest.insert(digest.clone(), Arc::clone(&family));
+            self.of.insert(Arc::clone(tag_set), (digest, family));
         }
     }
 
     fn digests(&self) -> Vec<Vec<u8>> {
-        self.0.values().map(|(digest, _)| digest.clone()).collect()
+        self.by_digest.keys().cloned().collect()
     }
 
     fn of_digest(&self, digest: &[u8]) -> Option<Arc<TagSet>> {
-        self.0.values().find(|(known, _)| known == digest).map(|(_, family)| Arc::clone(family))
+        self.by_digest.get(digest).cloned()
     }
 
     /// The last second that each of them has in a batch.
     fn last_of(&self, batch: &Batch) -> Vec<Last> {
         let mut last: HashMap<&[u8], Last> = HashMap::new();
         for slot in &batch.slots {
-            let Some((digest, family)) = slot.tag_set().and_then(|tag_set| self.0.get(tag_set)) else {
+            let Some((digest, family)) = slot.tag_set().and_then(|tag_set| self.of.get(tag_set)) else {
                 continue;
             };
             let known = last.entry(digest).or_insert_with(|| Last {

@@ -27,7 +27,7 @@ pub(super) async fn migrate(database: &Database, session: &mut Session, birth: i
     refuse_unknown(database, found)
 }
 
-/// The format of the schema, if there is one.
+/// The format of the ledger in the schema, if there is one.
 pub(super) async fn format(schema: &str, session: &Session) -> Result<Option<i32>, Error> {
     let exists = session.client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.ledger")]).await?;
     if !exists.get::<_, bool>(0) {

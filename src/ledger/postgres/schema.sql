@@ -120,6 +120,11 @@ BEGIN
     IF known IS NOT NULL THEN
         DELETE FROM pending WHERE key = ANY (known);
     END IF;
+    IF known IS NOT NULL OR coalesce(cardinality(taken), 0) < greatest(cardinality(keys), 1) THEN
+        -- What was there already may be on its way to a standby still. A commit that writes something waits for it; one that
+        -- has nothing to write waits for nothing.
+        PERFORM pg_logical_emit_message(true, 'runhound', '');
+    END IF;
     RETURN QUERY SELECT t.key FROM unnest(taken) AS t (key) WHERE known IS NULL OR t.key <> ALL (known);
 END
 $$;
@@ -147,20 +152,19 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS
 DECLARE
     count bigint;
 BEGIN
+    -- Nobody else takes rows out of `pending` for good.
     PERFORM FROM ledger WHERE term = my_term FOR UPDATE;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    DELETE FROM pending WHERE key = ANY (refused);
-    WITH gone AS (
-        DELETE FROM pending WHERE key = ANY (taken) RETURNING key
-    )
     -- A slot that is sent whole may hold what was sent before.
     INSERT INTO sent (key)
-        SELECT t.key FROM unnest(taken) WITH ORDINALITY AS t (key, place) JOIN gone USING (key)
-        WHERE NOT EXISTS (SELECT FROM sent WHERE sent.key = t.key)
+        SELECT t.key FROM unnest(taken) WITH ORDINALITY AS t (key, place)
+        WHERE EXISTS (SELECT FROM pending WHERE pending.key = t.key)
+            AND NOT EXISTS (SELECT FROM sent WHERE sent.key = t.key)
         ORDER BY t.place;
     GET DIAGNOSTICS count = ROW_COUNT;
+    DELETE FROM pending WHERE key = ANY (taken || refused);
     UPDATE ledger SET batch = rest, sent = sent + count;
     RETURN true;
 END

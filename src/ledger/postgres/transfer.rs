@@ -57,8 +57,8 @@ pub enum TransferError {
     #[error("{0}: another batch is under way in it")]
     OtherBatch(String),
     /// An ID that no database takes.
-    #[error("{}: an ID of {} bytes: {}…", path.display(), .id.len(), id.chars().take(40).collect::<String>())]
-    LongId {
+    #[error("{}: an ID of {} bytes that the database cannot take: {:?}…", path.display(), .id.len(), id.chars().take(40).collect::<String>())]
+    OddId {
         /// The file.
         path: PathBuf,
         /// The ID.
@@ -89,7 +89,7 @@ impl TransferError {
             Self::NoLedger(_) => "name the database with --ledger, and --dry-run for the ledger of a dry run",
             Self::Led { .. } => "stop all replicas: the ledger is copied as it stands",
             Self::OtherBatch(_) => "let a replica deliver what it has, stop it, and begin again",
-            Self::LongId { .. } => "take it out of the file: GitHub has no such ID",
+            Self::OddId { .. } => "take it out of the file: GitHub has no such ID",
             Self::Exists(_) => "name a directory with --cache-dir that is not there yet",
             Self::Unreadable(_) => "run the version of runhound that wrote it, or a later one",
         }
@@ -149,7 +149,7 @@ impl Held {
         Ok(Self { session, common, term, batch, birth })
     }
 
-    async fn release(self) -> Result<(), tokio_postgres::Error> {
+    async fn release(&self) -> Result<(), tokio_postgres::Error> {
         statements::resign(&self.session.client, self.term).await
     }
 }

@@ -39,7 +39,7 @@ fn what_goes_to_another_machine_is_encrypted_unless_that_is_turned_off() {
     ] {
         let database = database(url).unwrap();
         let mode = if is_encrypted { SslMode::Require } else { SslMode::Disable };
-        assert_eq!((database.tls.is_some(), database.config.get_ssl_mode()), (is_encrypted, mode), "{url}");
+        assert_eq!((database.tls.is_some(), database.configs[0].get_ssl_mode()), (is_encrypted, mode), "{url}");
         assert_eq!(database.is_private(), is_private, "{url}");
     }
 }
@@ -50,6 +50,7 @@ fn what_is_no_database_is_refused_by_what_is_wrong_with_it() {
         ("mysql://db/l", "it does not begin with postgres://"),
         ("postgres:///l", "it names no host, nor a folder of sockets as ?host=/var/run/postgresql"),
         ("postgres://db/l?sslmode=allow", "sslmode=allow is neither verify-full nor disable"),
+        ("postgres://localhost/l?hostaddr=10.0.0.1", "hostaddr: name the host alone"),
         ("postgres://db:port/l", "it is not a URL of a PostgreSQL database"),
         ("postgres://db/l?nothing=1", "it is not a URL of a PostgreSQL database"),
     ] {
@@ -67,5 +68,5 @@ fn a_password_stands_in_no_url_and_is_shown_by_nothing() {
     }
     let database = Database::new("postgres://r@db/l", Mode::Live, None, Some("hush"), 400).unwrap();
     assert!(!format!("{database:?} {database}").contains("hush"));
-    assert_eq!(database.config.get_password(), Some(&b"hush"[..]));
+    assert_eq!(database.configs[0].get_password(), Some(&b"hush"[..]));
 }

@@ -44,24 +44,42 @@ pub async fn export(
     }
     let failed = |source| TransferError::from(database.failed(source));
     let session = database.connect().await?;
-    if schema::format(database.schema, &session).await.map_err(failed)?.is_none() {
+    let Some(found) = schema::format(database.schema, &session).await.map_err(failed)? else {
         return Err(TransferError::NoLedger(database.to_string()));
-    }
+    };
+    schema::refuse_unknown(database, found)?;
     let mut held = Held::new(database, session, SeriesGuard::new(usize::MAX)).await?;
+    let copied = export_all(&mut held, database, (dir, &part_of(dir)), files_in, bar).await;
+    // Whatever came of it: nobody delivers here any more.
+    let released = held.release().await;
+    let copied = copied?;
+    released.map(|()| copied).map_err(failed)
+}
+
+async fn export_all(
+    held: &mut Held,
+    database: &Database,
+    (dir, part): (&Path, &Path),
+    files_in: impl Fn(&Path) -> Files,
+    bar: &ProgressBar,
+) -> Result<Copied, TransferError> {
+    let failed = |source| TransferError::from(database.failed(source));
+    // A replica that is still there takes nothing in meanwhile.
+    let alone = "BEGIN; LOCK TABLE pending IN SHARE MODE";
+    held.session.client.batch_execute(alone).await.map_err(failed)?;
     let standing = statements::overview(&held.session.client).await.map_err(failed)?.standing;
     bar.set_length((standing.known + standing.pending) as u64);
-    let part = part_of(dir);
-    let files = files_in(&part);
+    let files = files_in(part);
     let storage: Arc<dyn Storage> = Arc::new(RealDisk);
-    storage.create_dir(&part).map_err(TransferError::file(&part))?;
+    storage.create_dir(part).map_err(TransferError::file(part))?;
     let lock = Lock::take(storage.as_ref(), &files.lock, Duration::ZERO)?;
     let mut cache = WorkflowCache::open(Arc::clone(&storage), &files.cache)?;
     let before = cache.len();
     export_sent(&mut held.session.client, database, &mut cache, bar).await?;
-    let mut state = export_state(&held, database, bar).await?;
+    let mut state = export_state(held, database, bar).await?;
     let settled: Vec<Key> = state.pending_keys().filter(|key| cache.contains_key(*key)).collect();
     state.settle(&settled);
-    let sealed = state.batch().map_or(0, |batch| batch.slots.iter().map(|slot| slot.runs.len()).sum());
+    let sealed = state.batch().map_or(0, |batch| batch.keys().filter(|key| state.is_pending(*key)).count());
     let journal = Journal::new(Arc::clone(&storage), &files.journal).rewrite(|| state.records(None, cache.len()));
     journal.map_err(TransferError::file(&files.journal))?;
     let lines = held.session.client.query("SELECT line FROM rejected ORDER BY number", &[]).await.map_err(failed)?;
@@ -75,9 +93,9 @@ pub async fn export(
     let series = held.common.series().snapshot().json();
     disk::replace(storage.as_ref(), &files.series, series.as_bytes()).map_err(TransferError::file(&files.series))?;
     drop(lock);
-    fs::rename(&part, dir).map_err(TransferError::file(dir))?;
+    fs::rename(part, dir).map_err(TransferError::file(dir))?;
     storage.sync_dir(folder_of(dir)).map_err(TransferError::file(dir))?;
-    held.release().await.map_err(failed)?;
+    held.session.client.batch_execute("COMMIT").await.map_err(failed)?;
     Ok(Copied {
         sent: cache.len(),
         new: cache.len() - before,
@@ -89,7 +107,8 @@ pub async fn export(
 
 /// A directory that is not whole yet.
 fn part_of(dir: &Path) -> PathBuf {
-    let mut part = dir.as_os_str().to_owned();
+    // Without a slash at its end.
+    let mut part = dir.components().collect::<PathBuf>().into_os_string();
     part.push(".part");
     PathBuf::from(part)
 }

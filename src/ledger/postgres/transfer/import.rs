@@ -6,7 +6,7 @@ use crate::{
     explain::explain,
     ledger::{
         Batch, FileError, Files, Lock, RealDisk, Storage, count, layout,
-        postgres::{database::Database, reign::family_text, schema, series::Exchange, text},
+        postgres::{database::Database, reign::family_text, schema, series::Exchange, statements, text},
         record::Record,
         recover::{self, Recovered},
         state::State,
@@ -37,8 +37,8 @@ pub async fn import(files: &Files, database: &Database, bar: &ProgressBar) -> Re
     let mut ids = Vec::new();
     let read = layout::read(&bytes, |id| ids.push(id.to_owned()));
     read.map_err(|flaw| FileError::damaged(&files.cache, flaw.offset, flaw.what))?;
-    if let Some(id) = ids.iter().find(|id| id.len() > KEY_MAX_BYTES) {
-        return Err(TransferError::LongId { path: files.cache.clone(), id: id.clone() });
+    if let Some(id) = ids.iter().find(|id| id.len() > KEY_MAX_BYTES || id.contains('\0')) {
+        return Err(TransferError::OddId { path: files.cache.clone(), id: id.clone() });
     }
     bar.set_length((ids.len() + state.pending_len()) as u64);
     let series = count::read(storage.as_ref(), &files.series, usize::MAX).unwrap_or_else(|error| {
@@ -53,18 +53,44 @@ pub async fn import(files: &Files, database: &Database, bar: &ProgressBar) -> Re
         return Err(TransferError::OtherBatch(database.to_string()));
     }
     let rejected = rejected_lines(files)?;
-    let copied = async {
-        let new = import_sent(&mut held.session.client, &ids, bar).await?;
-        import_pending(&mut held, &state, bar).await?;
-        let missing = "INSERT INTO rejected (line) SELECT line FROM unnest($1) AS t (line) \
-            WHERE NOT EXISTS (SELECT FROM rejected r WHERE r.line = t.line)";
-        held.session.client.execute_typed(missing, &[(&rejected, Type::TEXT_ARRAY)]).await?;
-        Exchange::default().turn(&held.session.client, &held.common, now).await?;
-        let sealed = state.batch().map_or(0, |batch| batch.slots.iter().map(|slot| slot.runs.len()).sum());
-        let copied = Copied { sent: ids.len(), new, pending: state.pending_len(), sealed, rejected: rejected.len() };
-        held.release().await.map(|()| copied)
-    };
-    copied.await.map_err(|source| database.failed(source).into())
+    let copied = import_all(&mut held, &state, (&ids, &rejected), bar, now).await;
+    // Whatever came of it: nobody delivers here any more.
+    let released = held.release().await;
+    let copied = copied.map_err(|source| database.failed(source))?;
+    released.map(|()| copied).map_err(|source| database.failed(source).into())
+}
+
+async fn import_all(
+    held: &mut Held,
+    state: &State,
+    (ids, rejected): (&[String], &[String]),
+    bar: &ProgressBar,
+    now: i64,
+) -> Result<Copied, tokio_postgres::Error> {
+    let before = sent_of_batch(held, state).await?;
+    let new = import_sent(&mut held.session.client, ids, bar).await?;
+    let open = open_still(state, &before);
+    import_pending(held, state, open.as_ref(), bar).await?;
+    let missing = "INSERT INTO rejected (line) SELECT line FROM unnest($1) AS t (line) \
+        WHERE NOT EXISTS (SELECT FROM rejected r WHERE r.line = t.line)";
+    held.session.client.execute_typed(missing, &[(&rejected, Type::TEXT_ARRAY)]).await?;
+    Exchange::default().turn(&held.session.client, &held.common, now).await?;
+    let sealed = open.map_or(0, |batch| batch.keys().filter(|key| state.is_pending(*key)).count());
+    Ok(Copied { sent: ids.len(), new, pending: state.pending_len(), sealed, rejected: rejected.len() })
+}
+
+/// Those of the open batch's pending runs that the database knows to be sent: it has had this batch before.
+async fn sent_of_batch(held: &Held, state: &State) -> Result<HashSet<Key>, tokio_postgres::Error> {
+    let batch = state.batch().map(Batch::keys).into_iter().flatten();
+    let pending: Vec<Key> = batch.filter(|key| state.is_pending(*key)).collect();
+    Ok(statements::sent_of(&held.session.client, &pending).await?.into_iter().collect())
+}
+
+/// The open batch without slots that were sent since.
+fn open_still(state: &State, sent: &HashSet<Key>) -> Option<Batch> {
+    let mut batch = state.batch()?.clone();
+    batch.slots.retain(|slot| slot.keys().any(|key| state.is_pending(key) && !sent.contains(&key)));
+    Some(batch).filter(|batch| !batch.slots.is_empty())
 }
 
 /// How many of these were not there.
@@ -90,9 +116,14 @@ async fn import_sent(client: &mut Client, ids: &[String], bar: &ProgressBar) -> 
 }
 
 /// All that is not settled, in one transaction: seconds, runs in the order of their acceptance, the open batch.
-async fn import_pending(held: &mut Held, state: &State, bar: &ProgressBar) -> Result<(), tokio_postgres::Error> {
+async fn import_pending(
+    held: &mut Held,
+    state: &State,
+    open: Option<&Batch>,
+    bar: &ProgressBar,
+) -> Result<(), tokio_postgres::Error> {
     let term = held.term;
-    let in_batch: HashSet<Key> = state.batch().map(Batch::keys).into_iter().flatten().collect();
+    let in_batch: HashSet<Key> = open.map(Batch::keys).into_iter().flatten().collect();
     let transaction = held.session.client.transaction().await?;
     // What a replica has taken in meanwhile, and was sent long ago. It could not be sent: nobody leads but we.
     let known = "LOCK TABLE pending IN SHARE ROW EXCLUSIVE MODE; DELETE FROM pending WHERE is_sent(key, false)";
@@ -117,18 +148,18 @@ async fn import_pending(held: &mut Held, state: &State, bar: &ProgressBar) -> Re
                 keys.push((run.key.to_string(), in_batch.contains(&run.key)));
                 runs.push(text(record.line()));
             }
-            Record::Seal { .. } => {
-                let batch = text(record.line());
-                let open = "UPDATE ledger SET batch = $1 WHERE term = $2";
-                transaction.execute_typed(open, &[(&batch, Type::TEXT), (&term, Type::INT8)]).await?;
-            }
-            Record::Unseal { .. } | Record::Reject { .. } => {}
+            Record::Seal { .. } | Record::Unseal { .. } | Record::Reject { .. } => {}
         }
         if keys.len() >= CHUNK {
             insert_pending(&transaction, &mut keys, &mut runs, bar).await?;
         }
     }
     insert_pending(&transaction, &mut keys, &mut runs, bar).await?;
+    if let Some(batch) = open {
+        let batch = text(batch.record(0).line());
+        let open = "UPDATE ledger SET batch = $1 WHERE term = $2";
+        transaction.execute_typed(open, &[(&batch, Type::TEXT), (&term, Type::INT8)]).await?;
+    }
     transaction.commit().await
 }
 
@@ -153,8 +184,12 @@ async fn insert_pending(
 fn rejected_lines(files: &Files) -> Result<Vec<String>, TransferError> {
     let mut lines = Vec::new();
     for path in [files.rejected.with_extension("jsonl.1"), files.rejected.clone()] {
-        match fs::read_to_string(&path) {
-            Ok(text) => lines.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_owned)),
+        match fs::read(&path) {
+            // A torn line is for people all the same, without what no text can hold.
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes).replace('\0', "");
+                lines.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_owned));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(TransferError::file(&path)(error)),
         }
