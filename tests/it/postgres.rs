@@ -1,3 +1,5 @@
-//! A real PostgreSQL, started by the test that needs one.
+//! The ledger in a real PostgreSQL, started by the test that needs one: replicas that share it, and what can go wrong there.
 
+mod accepting;
 mod cluster;
+mod replicas;
