@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{
     path::Path,
-    sync::{Barrier, mpsc},
+    sync::{Arc, Barrier, mpsc},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -26,8 +26,12 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 /// A database and an intake, for any number of replicas.
 pub(super) struct Stage {
-    pub(super) cluster: Cluster,
+    pub(super) cluster: Arc<Cluster>,
     pub(super) intake: Intake,
+    /// Where replicas find the database.
+    pub(super) url: String,
+    /// What else each replica is told.
+    pub(super) arguments: Vec<String>,
     /// The cache directory of each replica. With a ledger in a database it stays empty.
     dir: TempDir,
 }
@@ -39,17 +43,16 @@ impl Stage {
     }
 
     pub(super) fn on(cluster: Cluster) -> Self {
-        Self { cluster, intake: Intake::start(), dir: tempfile::tempdir().unwrap() }
+        let (url, cluster) = (cluster.url(), Arc::new(cluster));
+        let (arguments, dir) = (Vec::new(), tempfile::tempdir().unwrap());
+        Self { cluster, intake: Intake::start(), url, arguments, dir }
     }
 
-    /// A replica on the database's socket.
+    /// A replica.
     pub(super) fn launch(&self) -> Start {
-        self.launch_on(&self.cluster.url())
-    }
-
-    /// A replica on a ledger of this URL.
-    pub(super) fn launch_on(&self, url: &str) -> Start {
-        Start::live(self.dir.path(), &self.intake).with_admin().argument(&format!("--ledger={url}"))
+        let launch = Start::live(self.dir.path(), &self.intake).with_admin();
+        let launch = launch.argument(&format!("--ledger={}", self.url));
+        self.arguments.iter().fold(launch, |launch, argument| launch.argument(argument))
     }
 
     pub(super) fn cache_dir(&self) -> &Path {
@@ -84,10 +87,15 @@ impl Stage {
     /// Waits until one of these replicas leads: its place among them.
     #[track_caller]
     pub(super) fn wait_for_leader(&self, among: &[Service]) -> usize {
+        self.wait_for_leader_by(|leader| among.iter().position(|service| service.id() == leader))
+    }
+
+    /// Waits until a process leads that has a place.
+    #[track_caller]
+    pub(super) fn wait_for_leader_by(&self, place_of: impl Fn(u32) -> Option<usize>) -> usize {
         let mut place = None;
         wait_until("a replica leads", || {
-            let leader = self.leader();
-            place = among.iter().position(|service| leader == Some(service.id()));
+            place = self.leader().and_then(&place_of);
             place.is_some()
         });
         place.unwrap()
