@@ -4,11 +4,11 @@
 //! All chance comes from one seed, though what the processes make of it is theirs. `RUNHOUND_TORTURE_KILLS` says how
 //! often the service is ended, and `RUNHOUND_TORTURE_SEED` by which chance.
 
-mod book;
+pub(crate) mod book;
 mod life;
 
 use self::{
-    book::{Book, Known, WORKFLOWS},
+    book::{Book, Known, assert_each_is_counted_once},
     life::{End, Life, wait_until_open},
 };
 use crate::{
@@ -28,9 +28,6 @@ use tempfile::TempDir;
 const KILLS: usize = 20;
 const SEED: usize = 1;
 const CLIENTS: usize = 4;
-
-const TOTAL: &str = "github.actions.workflow_run.total";
-const DURATION_TOTAL: &str = "github.actions.workflow_run.duration_second_total";
 
 /// Many lives of a service on one directory, before one intake.
 struct Campaign {
@@ -108,29 +105,6 @@ impl Campaign {
         assert_all_is_well(&service.stop());
     }
 
-    fn assert_each_run_is_counted_once(&self) {
-        self.intake.land_late();
-        self.intake.assert_contract();
-        assert_eq!((self.intake.overwritten(), self.intake.dropped()), (Vec::new(), Vec::new()));
-        let book = self.book.lock().unwrap();
-        for workflow in WORKFLOWS {
-            let runs = || book.answered.iter().filter(|run| run.workflow() == workflow);
-            assert_eq!(self.sum(TOTAL, workflow), runs().map(|_| 1.0).sum::<f64>(), "{workflow}");
-            let seconds: f64 = runs().map(|run| f64::from(run.duration_s())).sum();
-            assert_eq!(self.sum(DURATION_TOTAL, workflow), seconds, "{workflow}");
-        }
-        for metric in [TOTAL, DURATION_TOTAL] {
-            let of_workflows: f64 = WORKFLOWS.map(|workflow| self.sum(metric, workflow)).iter().sum();
-            assert_eq!(self.intake.count(metric), of_workflows, "{metric} of anything else");
-        }
-    }
-
-    fn sum(&self, metric: &str, workflow: &str) -> f64 {
-        let tag = format!("workflow_name:{workflow}");
-        let is_of = |name: &str, tags: &[String]| name == metric && tags.contains(&tag);
-        self.intake.stored().iter().filter(|((name, tags, _), _)| is_of(name, tags)).map(|(_, value)| value).sum()
-    }
-
     fn assert_the_cache_holds_each_run_once_in_the_plans_layout(&self) {
         let path = self.dir.path().join("sent-workflows.json");
         let ids = sent(&path);
@@ -206,7 +180,7 @@ fn whatever_moment_it_is_killed_at_each_answered_run_is_counted_once() {
         *kinds.entry(end.kind()).or_default() += 1;
     }
     campaign.settle();
-    campaign.assert_each_run_is_counted_once();
+    assert_each_is_counted_once(&campaign.intake, &campaign.book.lock().unwrap().answered);
     campaign.assert_the_cache_holds_each_run_once_in_the_plans_layout();
     campaign.assert_nothing_is_news_to_a_new_start();
     let Book { runs, answers, redeliveries, .. } = *campaign.book.lock().unwrap();

@@ -17,7 +17,7 @@ mod tls;
 
 use self::{
     place::{NAME, Place, run},
-    processes::{go_on, hold, pause, send, wait_for_the_end_of, wait_until},
+    processes::{go_on, hold, pause, send, wait_for_the_end_of},
 };
 use crate::harness::{PATIENCE, Process};
 use rustix::process::Signal;
@@ -30,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use processes::wait_until;
 pub(crate) use session::Session;
 
 /// What the role of the tests calls itself by over TCP.

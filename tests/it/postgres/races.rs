@@ -62,6 +62,13 @@ fn of_two_that_take_the_same_keys_one_has_each_and_neither_waits_for_ever() {
     let Some(cluster) = ledger() else { return };
     assert_eq!(meet(&cluster, (&accept("1,2,3", false), "commit"), &accept("4,3,2", false)), "4");
     assert_eq!(meet(&cluster, (&accept("6,5", false), "rollback"), &accept("5,6", false)), "5\n6");
+    let (mut one, mut other) = (session(&cluster), session(&cluster));
+    assert_eq!(one.ask(&format!("begin; {}", accept("7", false))), "7");
+    other.send(&accept("8,7", false));
+    until_blocked(&cluster);
+    assert_eq!(one.ask(&accept("8", false)), "8", "who waits for 7 does not have 8");
+    one.ask("commit");
+    assert_eq!(other.answer(PATIENCE).unwrap(), "");
 }
 
 #[test]
@@ -72,7 +79,7 @@ fn where_reruns_are_dropped_two_attempts_that_meet_are_one() {
     assert_eq!(session(&cluster).ask("select settle(1, null, '{7}', '{}')"), "t");
     assert_eq!(session(&cluster).ask(&second), "", "nor once it is sent");
     assert_eq!(session(&cluster).ask(&accept("7/attempts/2", false)), "7/attempts/2", "elsewhere it is news");
-    for other in ["77", "7777/attempts/2", "jobs/7", "70/attempts/7"] {
+    for other in ["6", "77", "7777/attempts/2", "jobs/7", "70/attempts/7"] {
         assert_eq!(session(&cluster).ask(&accept(other, true)), other);
     }
 }
