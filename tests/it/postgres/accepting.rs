@@ -57,6 +57,26 @@ fn a_run_is_accepted_after_its_commit_which_is_on_disk_whatever_the_server_is_se
 }
 
 #[test]
+fn a_duplicate_is_answered_once_the_standby_has_what_it_repeats_and_readiness_waits_for_it_too() {
+    let Some(stage) = Stage::new() else { return };
+    let [service] = stage.start();
+    assert_eq!(service.deliver(&run(1)).status, 202);
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    stage.cluster.set("synchronous_standby_names", "nobody");
+    let answer = answered_after(
+        || service.deliver(&run(1)),
+        || {
+            super::cluster::wait_until("the answer waits for a standby", || stage.number(waits) > 0);
+            let (answer, _) = service.ask("/readyz");
+            assert_eq!(answer.status, 503);
+            stage.cluster.set("synchronous_standby_names", "");
+        },
+    );
+    assert_eq!((answer.status, answer.says()), (200, "duplicate"));
+    service.wait_for_status(|status| status["ready"] == true);
+}
+
+#[test]
 fn a_commit_that_is_cancelled_while_it_waits_for_a_standby_is_not_answered_202() {
     let Some(stage) = Stage::new() else { return };
     let [service] = stage.start();

@@ -141,3 +141,15 @@ fn keys_are_forgotten_by_whole_months_and_the_count_of_them_with_them() {
     let months = "select count(*) from pg_inherits where inhparent = 'runhound.sent'::regclass";
     assert_eq!(cluster.psql(months), "4", "one, this month, and the two to come");
 }
+
+#[test]
+fn a_batch_of_the_most_runs_is_marked_within_the_time_of_a_statement() {
+    let Some(cluster) = ledger() else { return };
+    let mut session = session(&cluster);
+    session.ask("set statement_timeout to '5s'");
+    let keys = "array(select n::text from generate_series(1, 10000) n)";
+    assert_eq!(session.ask(&format!("select count(*) from accept({keys}, {keys}, false)")), "10000");
+    assert_eq!(session.ask(&format!("select settle(1, null, {keys}, '{{}}')")), "t");
+    assert_eq!(session.ask("select sent, (select count(*) from pending) from ledger"), "10000|0");
+    assert_eq!(session.ask("select count(*) from sent where number <> key::bigint"), "0", "in the order of sending");
+}

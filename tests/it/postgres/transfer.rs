@@ -23,16 +23,17 @@ fn copied(stage: &Stage, way: &str, dir: &Path) -> Vec<String> {
     out.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect()
 }
 
-/// A service on files that has sent runs 1 to 3, and is killed with 4 and 5 in the open batch, whose answer was lost, 6 waiting, and
+/// A service on files that has sent runs 1 to 3, and is killed with 4 in the open batch, whose answer was lost, 5 and 6 waiting, and
 /// a line for people.
 fn leave_files(stage: &Stage, dir: &Path) {
     let service = Start::live(dir, &stage.intake).with_admin().start();
     deliver(&service, 1..=3, "accepted");
     service.wait_for_pushes(3);
+    let before = stage.intake.requests().len();
     stage.intake.set_policy(|_| Order::StoreThenDrop);
-    deliver(&service, 4..=5, "accepted");
-    stage.intake.wait_until(|state| state.requests().len() >= 3, PATIENCE);
-    deliver(&service, 6..=6, "accepted");
+    deliver(&service, 4..=4, "accepted");
+    stage.intake.wait_until(|state| state.requests().len() > before, PATIENCE);
+    deliver(&service, 5..=6, "accepted");
     assert_eq!(service.deliver(&run(7).set("/workflow_run/id", Value::Null)).status, 200);
     service.kill();
     stage.intake.recover();
@@ -52,7 +53,7 @@ fn a_ledger_that_goes_into_the_database_and_back_counts_each_run_once_on_its_way
     leave_files(&stage, &files);
     let all = [
         "3 IDs of runs sent, 0 of which were there before",
-        "3 runs pending, 2 of them in the open batch",
+        "3 runs pending, 1 of them in the open batch",
         "1 rejected lines",
     ];
     assert_eq!(copied(&stage, "import", &files), all);
@@ -99,7 +100,7 @@ fn what_is_pending_goes_back_into_files_as_it_stands() {
     fs::write(there.path().join("back.part/sent-workflows.json"), "{\n  \"sent\": [\n    \"1\"\n  ]\n}").unwrap();
     let exported = [
         "3 IDs of runs sent, 1 of which were there before",
-        "3 runs pending, 2 of them in the open batch",
+        "3 runs pending, 1 of them in the open batch",
         "1 rejected lines",
     ];
     assert_eq!(copied(&stage, "export", &back), exported);
