@@ -153,13 +153,14 @@ BEGIN
     END IF;
     DELETE FROM pending WHERE key = ANY (refused);
     WITH gone AS (
-        DELETE FROM pending WHERE key = ANY (taken) RETURNING key
+        DELETE FROM pending p USING unnest(taken) WITH ORDINALITY AS t (key, place) WHERE p.key = t.key
+        RETURNING t.key, t.place
     )
     -- A slot that is sent whole may hold what was sent before.
     INSERT INTO sent (key)
-        SELECT t.key FROM unnest(taken) WITH ORDINALITY AS t (key, place) JOIN gone USING (key)
-        WHERE NOT EXISTS (SELECT FROM sent WHERE sent.key = t.key)
-        ORDER BY t.place;
+        SELECT gone.key FROM gone
+        WHERE NOT EXISTS (SELECT FROM sent WHERE sent.key = gone.key)
+        ORDER BY gone.place;
     GET DIAGNOSTICS count = ROW_COUNT;
     UPDATE ledger SET batch = rest, sent = sent + count;
     RETURN true;
