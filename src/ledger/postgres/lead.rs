@@ -41,6 +41,10 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// How often partitions are made and dropped, and seconds forgotten that nothing could use.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(3600);
 
+/// The most runs that a batch is planned of, and the fewest that are read for one.
+const WINDOW: usize = 10_000;
+const WINDOW_MIN: usize = 500;
+
 /// How long after it a used second is remembered.
 const LAST_KEPT_S: i64 = 70 * 60;
 
@@ -69,6 +73,8 @@ struct Reign {
     is_told: bool,
     /// The last second that delivery told, by Datadog's clock.
     now: Option<i64>,
+    /// How many runs are read for the next batch.
+    window: usize,
 }
 
 impl Leader {
@@ -149,7 +155,8 @@ impl Leader {
             }
             apply(&mut state, sealed)?;
         }
-        Ok(Some(Reign { session, term: begun.term, birth: begun.birth, state, is_told: false, now: None }))
+        let (term, birth) = (begun.term, begun.birth);
+        Ok(Some(Reign { session, term, birth, state, is_told: false, now: None, window: WINDOW }))
     }
 
     /// Does what is asked until the term is over, and why; `None` once nobody asks any more.
@@ -254,12 +261,21 @@ impl Reign {
         if let Some(batch) = self.state.batch() {
             return Ok(Sealed::Batch(batch.clone()));
         }
-        let waiting = statements::waiting(&self.session.client, choice).await?;
-        if waiting.is_empty() {
-            return Ok(Sealed::Nothing);
-        }
-        let families = self.load(&waiting).await?;
-        let Some(slots) = self.state.plan(now, limit, choice) else {
+        let (families, slots) = loop {
+            let waiting = statements::waiting(&self.session.client, choice, self.window).await?;
+            if waiting.is_empty() {
+                return Ok(Sealed::Nothing);
+            }
+            let families = self.load(&waiting).await?;
+            let (slots, looked_at) = self.state.plan_within(now, limit, choice);
+            let has_more = looked_at.is_none() && waiting.len() == self.window && self.window < WINDOW;
+            // Twice as many as the last batch looked at, and where that is too few for what a payload takes, all.
+            self.window = looked_at.map_or(WINDOW, |runs| (2 * runs).clamp(WINDOW_MIN, WINDOW));
+            if !has_more {
+                break (families, slots);
+            }
+        };
+        let Some(slots) = slots else {
             return Ok(Sealed::Later);
         };
         apply(&mut self.state, Record::Seal { at: now, sent: 0, slots })?;

@@ -13,9 +13,6 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The most runs that a batch is planned of.
-const WINDOW: i64 = 10_000;
-
 type Parameters<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
 
 /// The one row of an answer.
@@ -71,14 +68,15 @@ pub(super) async fn resign(client: &Client, term: i64) -> Result<(), Error> {
 }
 
 /// Runs that wait, in the order of their acceptance, up to a window of them.
-pub(super) async fn waiting(client: &Client, choice: &Choice) -> Result<Vec<String>, Error> {
+pub(super) async fn waiting(client: &Client, choice: &Choice, window: usize) -> Result<Vec<String>, Error> {
+    let window = i64::try_from(window).unwrap_or(i64::MAX);
     let (condition, keys) = match choice {
         Choice::Except(keys) => ("key <> ALL ($1)", keys),
         Choice::Only(keys) => ("key = ANY ($1)", keys),
     };
     let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
     let statement = format!("SELECT run FROM pending WHERE {condition} ORDER BY number LIMIT $2");
-    let rows = client.query_typed(&statement, &[(&keys, Type::TEXT_ARRAY), (&WINDOW, Type::INT8)]).await?;
+    let rows = client.query_typed(&statement, &[(&keys, Type::TEXT_ARRAY), (&window, Type::INT8)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
