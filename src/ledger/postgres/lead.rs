@@ -29,8 +29,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-/// After so long without a word from whoever leads, the server ends its session.
-pub(super) const LEASE: Duration = Duration::from_secs(10);
+/// After so long without a word from whoever leads, the server ends its session. Others find that out within a beat, and begin:
+/// within ten seconds of the last word, which is the lease.
+const SILENCE: Duration = Duration::from_millis(8_500);
 
 /// How often whoever leads says something, and others try to lead.
 const BEAT: Duration = Duration::from_secs(1);
@@ -134,8 +135,8 @@ impl Leader {
             session
         } else {
             let session = self.common.database.connect().await?;
-            let seconds = LEASE.as_secs();
-            let lease = format!("SET idle_session_timeout TO '{seconds}s'; SET tcp_user_timeout TO '{seconds}s'");
+            let ms = SILENCE.as_millis();
+            let lease = format!("SET idle_session_timeout TO {ms}; SET tcp_user_timeout TO {ms}");
             session.client.batch_execute(&lease).await?;
             session
         };
