@@ -283,8 +283,10 @@ async fn begin(config: Config, tls: Option<ClientConfig>, schema: &str) -> Resul
 
 /// States what a session relies on, whatever server, database or role say; and what cannot be stated is looked at.
 async fn state(client: &Client, schema: &str) -> Result<Option<String>, Error> {
+    // Functions that must use an index say so by a price on all else, for which each of their statements would be compiled.
     let stated = format!(
         "SET search_path TO {schema}; SET default_transaction_isolation TO 'read committed'; SET TimeZone TO 'UTC'; \
+             SET jit TO off; \
          SET statement_timeout TO '{STATEMENT_TIMEOUT_S}s'; SET lock_timeout TO '{STATEMENT_TIMEOUT_S}s'; \
          SET client_min_messages TO warning; \
          SELECT set_config('synchronous_commit', 'on', false) \

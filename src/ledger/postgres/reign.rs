@@ -16,8 +16,13 @@ use crate::{
 use sha2::{Digest, Sha256};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// After so long without a word from whoever leads, the server ends its session.
-const LEASE: Duration = Duration::from_secs(10);
+/// After so long without a word from whoever leads, the server ends its session. Others find that out within a beat, and begin:
+/// within ten seconds of the last word, which is the lease.
+const SILENCE: Duration = Duration::from_millis(8_500);
+
+/// The most runs that a batch is planned of, and the fewest that are read for one.
+const WINDOW: usize = 10_000;
+const WINDOW_MIN: usize = 500;
 
 /// How long the end of a term may take to be told.
 const RESIGN_PATIENCE: Duration = Duration::from_secs(1);
@@ -34,6 +39,8 @@ pub(super) struct Reign {
     pub(super) is_told: bool,
     /// The last second that delivery told, by Datadog's clock.
     pub(super) now: Option<i64>,
+    /// How many runs are read for the next batch.
+    window: usize,
 }
 
 impl Reign {
@@ -43,8 +50,8 @@ impl Reign {
             session
         } else {
             let session = common.database.connect().await?;
-            let seconds = LEASE.as_secs();
-            let lease = format!("SET idle_session_timeout TO '{seconds}s'; SET tcp_user_timeout TO '{seconds}s'");
+            let ms = SILENCE.as_millis();
+            let lease = format!("SET idle_session_timeout TO {ms}; SET tcp_user_timeout TO {ms}");
             session.client.batch_execute(&lease).await?;
             session
         };
@@ -66,7 +73,8 @@ impl Reign {
             // A slot that is sent whole may hold what was sent before.
             state.settle(&statements::sent_of(&session.client, &keys).await?);
         }
-        Ok(Some(Self { session, term: begun.term, birth: begun.birth, state, is_told: false, now: None }))
+        let (term, birth) = (begun.term, begun.birth);
+        Ok(Some(Self { session, term, birth, state, is_told: false, now: None, window: WINDOW_MIN }))
     }
 
     /// Gives the open batch, sealing one first if there is none.
@@ -75,12 +83,21 @@ impl Reign {
         if let Some(batch) = self.state.batch() {
             return Ok(Sealed::Batch(batch.clone()));
         }
-        let waiting = statements::waiting(&self.session.client, choice).await?;
-        if waiting.is_empty() {
-            return Ok(Sealed::Nothing);
-        }
-        let families = self.load(&waiting).await?;
-        let Some(slots) = self.state.plan(now, limit, choice) else {
+        let (families, slots) = loop {
+            let waiting = statements::waiting(&self.session.client, choice, self.window).await?;
+            if waiting.is_empty() {
+                return Ok(Sealed::Nothing);
+            }
+            let families = self.load(&waiting).await?;
+            let (slots, looked_at) = self.state.plan_within(now, limit, choice);
+            let has_more = looked_at.is_none() && waiting.len() == self.window && self.window < WINDOW;
+            // Twice as many as the last batch looked at, and where that is too few for what a payload takes, all.
+            self.window = looked_at.map_or(WINDOW, |runs| (2 * runs).clamp(WINDOW_MIN, WINDOW));
+            if !has_more {
+                break (families, slots);
+            }
+        };
+        let Some(slots) = slots else {
             return Ok(Sealed::Later);
         };
         apply(&mut self.state, Record::Seal { at: now, sent: 0, slots })?;

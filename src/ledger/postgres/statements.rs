@@ -14,10 +14,6 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The most runs that a batch is planned of, and about how many bytes.
-const WINDOW: i64 = 10_000;
-const WINDOW_BYTES: i64 = 16 << 20;
-
 type Parameters<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
 
 /// The one row of an answer.
@@ -73,21 +69,15 @@ pub(super) async fn resign(client: &Client, term: i64) -> Result<(), Error> {
 }
 
 /// Runs that wait, in the order of their acceptance, up to a window of them.
-pub(super) async fn waiting(client: &Client, choice: &Choice) -> Result<Vec<String>, Error> {
+pub(super) async fn waiting(client: &Client, choice: &Choice, window: usize) -> Result<Vec<String>, Error> {
+    let window = i64::try_from(window).unwrap_or(i64::MAX);
     let (condition, keys) = match choice {
         Choice::Except(keys) => ("NOT EXISTS (SELECT FROM unnest($1) AS t (key) WHERE t.key = pending.key)", keys),
         Choice::Only(keys) => ("key = ANY ($1)", keys),
     };
     let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    let statement = format!(
-        "SELECT run FROM (\
-            SELECT number, run, sum(octet_length(run)) OVER (ORDER BY number) - octet_length(run) AS before FROM (\
-                SELECT number, run FROM pending WHERE {condition} ORDER BY number LIMIT $2\
-            ) AS first\
-        ) AS measured WHERE before < $3 ORDER BY number"
-    );
-    let parameters: Parameters = &[(&keys, Type::TEXT_ARRAY), (&WINDOW, Type::INT8), (&WINDOW_BYTES, Type::INT8)];
-    let rows = client.query_typed(&statement, parameters).await?;
+    let statement = format!("SELECT run FROM pending WHERE {condition} ORDER BY number LIMIT $2");
+    let rows = client.query_typed(&statement, &[(&keys, Type::TEXT_ARRAY), (&window, Type::INT8)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
