@@ -120,6 +120,11 @@ BEGIN
     IF known IS NOT NULL THEN
         DELETE FROM pending WHERE key = ANY (known);
     END IF;
+    -- A run is seen before the standby has it if whoever took it in was stopped while it waited for that. Who is told that it is
+    -- known waits for that standby too: a commit that writes waits until it has all that was written before.
+    IF cardinality(keys) > coalesce(cardinality(taken), 0) AND current_setting('synchronous_standby_names') <> '' THEN
+        PERFORM pg_logical_emit_message(true, 'runhound', '');
+    END IF;
     RETURN QUERY SELECT t.key FROM unnest(taken) AS t (key) WHERE known IS NULL OR t.key <> ALL (known);
 END
 $$;
