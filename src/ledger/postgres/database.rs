@@ -270,17 +270,21 @@ impl Database {
         let row = client
             .query_one(
                 "SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync', true), \
-                    current_setting('synchronous_commit')",
+                    current_setting('synchronous_commit'), current_setting('server_encoding')",
                 &[],
             )
             .await?;
         let (version, fsync, commit): (i32, Option<String>, String) = (row.get(0), row.get(1), row.get(2));
+        let encoding: String = row.get(3);
         Ok(if version < VERSION_MIN {
             Some(format!("PostgreSQL {version} is too old: {VERSION_MIN} or later is needed"))
         } else if fsync.as_deref() == Some("off") {
             Some("fsync is off: what it commits may be lost".to_owned())
         } else if !["on", "remote_apply"].contains(&commit.as_str()) {
             Some(format!("synchronous_commit is {commit}, and cannot be set to on"))
+        } else if encoding != "UTF8" {
+            // A run whose name has another character could never be recorded, nor could those that wait beside it.
+            Some(format!("its encoding is {encoding}, and UTF8 is needed"))
         } else {
             None
         })

@@ -54,6 +54,16 @@ fn a_server_that_does_not_sync_is_refused_and_nothing_is_made_in_it() {
 }
 
 #[test]
+fn a_database_that_cannot_hold_each_text_is_refused() {
+    let Some(stage) = Stage::new() else { return };
+    stage.cluster.psql("create database latin encoding 'LATIN1' locale 'C' template template0");
+    let launch = stage.launch_on(&stage.cluster.url().replace("/runhound?", "/latin?"));
+    let (what, hint) = refusal(&launch);
+    assert!(what.ends_with("its encoding is LATIN1, and UTF8 is needed"), "{what}");
+    assert!(hint.contains("docs/scaling.md"), "{hint}");
+}
+
+#[test]
 fn a_wrong_password_an_unknown_database_and_a_lack_of_privilege_are_told_apart_with_what_to_do() {
     let Some(cluster) = Cluster::on_tcp(&[]) else { return };
     cluster.psql("create role poor login");
