@@ -34,7 +34,7 @@ replay:
 deploy:
     PATH="$(.ci/tools):$PATH" deploy/check
 
-# The load benchmark, beside the durable limit, the original plan (where npm is) and webhook (where it is): 6 minutes
+# The load benchmark, beside the durable limit, PostgreSQL, the original plan (where npm is) and webhook (where they are): 8 minutes
 bench:
     cargo bench --locked --bench load
 
@@ -49,6 +49,10 @@ bench-micro FILTER="":
 # Start, memory, bytes written and idling by the number of IDs known, and a million runs pending at a start, beside the goals
 bench-scale:
     cargo bench --locked --bench scale
+
+# A ledger in PostgreSQL beside one in files: one more run by the number of IDs known, a backlog, copies, a change of who leads
+bench-database:
+    cargo bench --locked --bench database
 
 # The pictures of the status page in the documents, by the browser that tests it; the page is set in Roboto where there is one
 pictures:

@@ -21,33 +21,28 @@
 #![allow(clippy::indexing_slicing, reason = "a panic is a failed benchmark")]
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use common::FIRST_ID;
 use futures_util::future::join_all;
-use runhound::{
-    ledger::{Accepted, Files, Ledger, Mode, Opened, Options, Reruns},
-    signature::Secret,
-};
+use program::{PATIENCE, PROGRAM, Program, number};
+use runhound::ledger::{Accepted, Files, Ledger, Mode, Opened, Options, Reruns};
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_runhound");
-const SECRET: &str = "the benchmark's own secret";
 const STARTS: usize = 3;
 const REST: Duration = Duration::from_secs(2);
 const OUTAGE_S: u64 = 20 * 60;
 /// So many runs are handed to the ledger at one moment.
 const AT_ONCE: u64 = 1_000;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<()> {
     // Cargo says so; a test of all targets does not, and has better things to do.
@@ -89,9 +84,9 @@ fn measure(ids: u64, parent: &Path, intake: SocketAddr, at_rest: Duration) -> Re
     common::write_cache(&files.cache, FIRST_ID..FIRST_ID + ids)?;
     let mut starts = Vec::new();
     for _ in 1..STARTS {
-        starts.push(Program::start(dir.path(), intake)?.started_in);
+        starts.push(Program::start(dir.path(), None, intake)?.started_in);
     }
-    let program = Program::start(dir.path(), intake)?;
+    let program = Program::start(dir.path(), None, intake)?;
     starts.push(program.started_in);
     starts.sort_unstable();
     row(&format!("{ids} IDs: start"), &format!("{:.3} s", starts[STARTS / 2].as_secs_f64()), start_goal);
@@ -99,17 +94,17 @@ fn measure(ids: u64, parent: &Path, intake: SocketAddr, at_rest: Duration) -> Re
     row(&format!("{ids} IDs: resident memory"), &mb(program.status("VmRSS:")?), memory_goal);
     row(&format!("{ids} IDs: peak of resident memory"), &mb(program.status("VmHWM:")?), "");
     if ids == 0 {
-        let before = program.cpu_ns()?;
+        let before = cpu_ns(&program)?;
         thread::sleep(at_rest);
-        let cpu_ms = (program.cpu_ns()? - before) as f64 / 1e6;
+        let cpu_ms = (cpu_ns(&program)? - before) as f64 / 1e6;
         row(&format!("processor time in {at_rest:?} at rest"), &format!("{cpu_ms:.1} ms"), "none");
     }
     // The first one brings what is done once: a connection, Datadog's time, a page for the file's end.
-    program.deliver(FIRST_ID + ids, &files)?;
-    let (written_before, lens_before) = (program.written()?, lens(&files)?);
+    deliver(&program, FIRST_ID + ids, &files)?;
+    let (written_before, lens_before) = (written(&program)?, lens(&files)?);
     program.log.try_iter().for_each(drop);
-    program.deliver(FIRST_ID + ids + 1, &files)?;
-    let (written, lens) = (program.written()?, lens(&files)?);
+    deliver(&program, FIRST_ID + ids + 1, &files)?;
+    let (written, lens) = (written(&program)?, lens(&files)?);
     let logged: usize = program.log.try_iter().map(|line| line.len() + 1).sum();
     let all = written.bytes - written_before.bytes;
     let (cache, journal) = (lens.0 - lens_before.0, lens.1 - lens_before.1);
@@ -141,7 +136,7 @@ fn drain(runs: u64, parent: &Path, intake: SocketAddr) -> Result<()> {
     }
     drop(ledger);
     owner.join().map_err(|_| anyhow!("the ledger has failed"))?;
-    let program = Program::start(dir.path(), intake)?;
+    let program = Program::start(dir.path(), None, intake)?;
     let since = Instant::now();
     row(&format!("{runs} runs pending: start"), &format!("{:.3} s", program.started_in.as_secs_f64()), "");
     row(&format!("{runs} runs pending: peak of resident memory"), &mb(program.status("VmHWM:")?), "512 MB");
@@ -167,97 +162,31 @@ struct Written {
     in_pages: u64,
 }
 
-struct Program {
-    child: Child,
-    address: SocketAddr,
-    started_in: Duration,
-    log: mpsc::Receiver<String>,
+fn written(program: &Program) -> Result<Written> {
+    let io = program.proc("io")?;
+    Ok(Written { bytes: number(&io, "wchar:")?, in_pages: number(&io, "write_bytes:")? })
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+fn cpu_ns(program: &Program) -> Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", program.child.id()))? {
+        let times = fs::read_to_string(task?.path().join("schedstat"))?;
+        sum += times.split(' ').next().context("a time")?.parse::<u64>()?;
     }
+    Ok(sum)
 }
 
-impl Program {
-    fn start(dir: &Path, intake: SocketAddr) -> Result<Self> {
-        let mut command = Command::new(PROGRAM);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--cache-dir"]).arg(dir);
-        command.env_clear().env("GITHUB_WEBHOOK_SECRET", SECRET);
-        command.env("DD_API_KEY", "none").env("DD_URL", format!("http://{intake}"));
-        let begun = Instant::now();
-        let mut child = command.stderr(Stdio::piped()).spawn()?;
-        let (lines, log) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().context("no log")?);
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut program = Self { child, address, started_in: Duration::ZERO, log };
-        loop {
-            let line = program.log.recv_timeout(PATIENCE).context("the program does not start")?;
-            let rest = line.split_once("listening on http://").map(|(_, rest)| rest);
-            if let Some((address, _)) = rest.and_then(|rest| rest.split_once("/webhook")) {
-                program.started_in = begun.elapsed();
-                program.address = address.parse()?;
-                return Ok(program);
-            }
-        }
+/// Delivers a run, and waits until it is marked and all is at rest.
+fn deliver(program: &Program, id: u64, files: &Files) -> Result<()> {
+    let before = fs::metadata(&files.cache)?.len();
+    let mut payload = common::payload()?;
+    payload["workflow_run"]["id"] = id.into();
+    program::deliver(program.address, &payload, PATIENCE)?;
+    let since = Instant::now();
+    while fs::metadata(&files.cache)?.len() == before {
+        ensure!(since.elapsed() < PATIENCE, "the run is not marked");
+        thread::sleep(Duration::from_millis(5));
     }
-
-    fn proc(&self, file: &str) -> Result<String> {
-        Ok(fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?)
-    }
-
-    /// A line of its status, in bytes.
-    fn status(&self, name: &str) -> Result<u64> {
-        Ok(number(&self.proc("status")?, name)? * 1024)
-    }
-
-    fn written(&self) -> Result<Written> {
-        let io = self.proc("io")?;
-        Ok(Written { bytes: number(&io, "wchar:")?, in_pages: number(&io, "write_bytes:")? })
-    }
-
-    fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let times = fs::read_to_string(task?.path().join("schedstat"))?;
-            sum += times.split(' ').next().context("a time")?.parse::<u64>()?;
-        }
-        Ok(sum)
-    }
-
-    /// Delivers a run, and waits until it is marked and all is at rest.
-    fn deliver(&self, id: u64, files: &Files) -> Result<()> {
-        let mut payload = common::payload()?;
-        payload["workflow_run"]["id"] = id.into();
-        let body = payload.to_string();
-        let signature = Secret::new(SECRET.as_bytes()).context("a secret")?.sign(body.as_bytes());
-        let before = fs::metadata(&files.cache)?.len();
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let head = format!(
-            "POST /webhook HTTP/1.1\r\nHost: localhost\r\nX-GitHub-Event: workflow_run\r\n\
-             X-Hub-Signature-256: {signature}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all((head + &body).as_bytes())?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer)?;
-        ensure!(answer.ends_with(b"202"), "not accepted: {}", String::from_utf8_lossy(&answer));
-        let since = Instant::now();
-        while fs::metadata(&files.cache)?.len() == before {
-            ensure!(since.elapsed() < PATIENCE, "the run is not marked");
-            thread::sleep(Duration::from_millis(5));
-        }
-        thread::sleep(REST);
-        Ok(())
-    }
-}
-
-/// The number that follows `name` at the start of a line.
-fn number(text: &str, name: &str) -> Result<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_owned())?;
-    Ok(value.trim().trim_end_matches(" kB").parse()?)
+    thread::sleep(REST);
+    Ok(())
 }

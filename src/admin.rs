@@ -38,7 +38,7 @@ use std::{
 };
 
 pub use exposition::{Kind, METRICS, Metric};
-pub use facts::{Facts, FileSize, Pending, Runs};
+pub use facts::{Facts, FileSize, Leadership, Pending, Runs};
 use health::Unready;
 pub use health::{Reason, Trouble};
 pub use page::{html, policy};
@@ -61,6 +61,13 @@ pub struct About {
     pub started_at: Timestamp,
     /// What is read again from files when they change.
     pub rotating: Rotating,
+}
+
+impl About {
+    /// What to do where nothing can be recorded.
+    const fn hint(&self, unready: &Unready) -> &'static str {
+        unready.hint(self.database.is_some())
+    }
 }
 
 /// What is read again from files when they change.
@@ -154,7 +161,13 @@ impl Admin {
             Some(Unready::Silent(_)) => None,
             _ => tokio::time::timeout(LEDGER_TIMEOUT, asked).await.ok().flatten(),
         };
-        Facts::new(&self.about, self.ledger.vitals(), now, unready, ledger)
+        let mut facts = Facts::new(&self.about, self.ledger.vitals(), now, unready, ledger);
+        if self.about.database.is_some() {
+            // Whether it delivers is known here, who else does is not.
+            let leads = self.ledger.is_leading();
+            facts.leadership.get_or_insert(Leadership { leads, leader: None, since: None });
+        }
+        facts
     }
 }
 
@@ -173,7 +186,7 @@ async fn ready(admin: Data<Admin>) -> HttpResponse {
     match admin.unready().await {
         None => HttpResponse::Ok().json(json!({"status": "ready"})),
         Some(unready) => HttpResponse::ServiceUnavailable()
-            .json(json!({"status": "unready", "reason": unready.to_string(), "hint": unready.hint()})),
+            .json(json!({"status": "unready", "reason": unready.to_string(), "hint": admin.about.hint(&unready)})),
     }
 }
 

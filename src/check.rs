@@ -6,7 +6,7 @@ use crate::{
     datadog::{Answer, ApiKey, Client, ClientError, Endpoint, Intake, Verdict},
     delivery::APART_MAX_S,
     explain::explain,
-    ledger::{self, Entries, Files, LockError, Mode, OpenError, RealDisk, Repaired, Storage},
+    ledger::{self, Database, Entries, Files, LockError, Mode, OpenError, RealDisk, Repaired, Storage},
     limits::{Limits, raise_open_files},
     metrics::{Subject, Tagging},
 };
@@ -110,16 +110,37 @@ fn findings(arguments: &cli::Check) -> Vec<Finding> {
         let what = format!("connections: the hard limit of open files leaves room for {room} of {wanted}");
         findings.push(Ok(Fine::Look(what)));
     }
-    let files = Files::new(&arguments.cache_dir, mode);
-    if arguments.repair {
-        findings.extend(repair(&files));
+    match config::database(&arguments.common.ledger, mode, environment) {
+        Ok(Some(database)) => findings.extend(of_database(&database)),
+        Ok(None) => findings.extend(of_files(&Files::new(&arguments.cache_dir, mode), arguments)),
+        // It is told above.
+        Err(_) => {}
     }
-    for inspected in ledger::inspect(&files) {
+    findings
+}
+
+/// What there is of the ledger in files.
+fn of_files(files: &Files, arguments: &cli::Check) -> Vec<Finding> {
+    let mut findings = if arguments.repair { repair(files) } else { Vec::new() };
+    for inspected in ledger::inspect(files) {
         findings.push(inspected.map(Fine::Ok).map_err(|error| (explain(&error), OpenError::from(error).hint())));
     }
-    findings.extend(ledger::holder(&files).map(|holder| Ok(Fine::Look(format!("a service is running: {holder}")))));
+    findings.extend(ledger::holder(files).map(|holder| Ok(Fine::Look(format!("a service is running: {holder}")))));
     let now = jiff::Timestamp::now().as_second();
-    findings.push(Ok(fine(ledger::inspect_series(&files, arguments.common.max_series, now))));
+    findings.push(Ok(fine(ledger::inspect_series(files, arguments.common.max_series, now))));
+    findings
+}
+
+/// What there is of the ledger in a database.
+fn of_database(database: &Database) -> Vec<Finding> {
+    let inspected = actix_web::rt::System::new().block_on(ledger::inspect_database(database));
+    let mut findings: Vec<Finding> = match inspected {
+        Ok(lines) => lines.into_iter().map(|line| Ok(fine(line))).collect(),
+        Err(error) => vec![Err((explain(&error), error.hint()))],
+    };
+    if !database.is_private() {
+        findings.push(Ok(Fine::Look(format!("{database}: not encrypted on its way, for sslmode=disable says so"))));
+    }
     findings
 }
 

@@ -20,7 +20,7 @@ use std::{
 pub const CACHE_DIR: &str = "./cache";
 
 pub use healing::{Backfill, GithubArgs, HookArgs, InletArgs, Late, Recover, Register, When};
-pub use ledger::LedgerArgs;
+pub use ledger::{LedgerArgs, LedgerCommand, Transfer, Way};
 pub use listener::{LimitArgs, TlsArgs};
 pub use tags::TagArgs;
 
@@ -94,7 +94,7 @@ impl Cli {
                 usage("--live and --to exclude each other")
             }
             Command::Replay(replay)
-                if replay.live && replay.cache_dir.is_none() && replay.common.ledger.ledger.is_none() =>
+                if replay.live && replay.cache_dir.is_none() && replay.common.ledger.url().is_none() =>
             {
                 usage("--live needs --cache-dir or --ledger: what is pending at the end must be kept")
             }
@@ -109,6 +109,14 @@ impl Cli {
             }
             Command::Backfill(backfill) if backfill.late == Late::Historical && backfill.inlet.to.is_some() => {
                 usage("--late historical needs the files: stop the service, and leave out --to")
+            }
+            Command::Check(check) if check.repair && check.common.ledger.url().is_some() => {
+                usage("--repair mends files, and with --ledger there are none")
+            }
+            Command::Ledger(LedgerCommand { way: Way::Import(transfer) | Way::Export(transfer) })
+                if transfer.ledger.url().is_none() =>
+            {
+                usage("--ledger is missing: which database?")
             }
             Command::Serve(serve) if serve.recover_every.is_some() && serve.hooks.places().next().is_none() => {
                 usage("--recover-every needs --repository or --organization: whose webhooks?")
@@ -177,6 +185,8 @@ pub enum Command {
     /// can be run at any time, as often as one likes, and again after an interruption.
     #[command(after_help = ENVIRONMENT)]
     Backfill(Backfill),
+    /// Copy the ledger from files into a database, or back
+    Ledger(LedgerCommand),
     /// Tell which metrics are sent, with type, unit, description and tags
     Metrics(Metrics),
     /// Ask the service on this machine whether it is ready, for a container's health check
@@ -197,7 +207,7 @@ impl Command {
             | Self::Recover(Recover { common, .. })
             | Self::Backfill(Backfill { common, .. }) => Some(&common.tags),
             Self::Metrics(metrics) => Some(&metrics.tags),
-            Self::Register(_) | Self::Healthcheck(_) | Self::Generate(_) => None,
+            Self::Register(_) | Self::Ledger(_) | Self::Healthcheck(_) | Self::Generate(_) => None,
         }
     }
 }

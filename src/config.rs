@@ -3,10 +3,11 @@
 //! Invariant: what comes out is complete and valid; no error and no `Debug` shows a secret.
 
 mod github;
+mod ledger;
 mod repositories;
 
 use crate::{
-    cli::{Common, LedgerArgs, TagArgs, TlsArgs},
+    cli::{Common, TagArgs, TlsArgs},
     datadog::{ApiKey, Endpoint},
     ledger::{Database, Mode, Reruns},
     limits::Limits,
@@ -23,6 +24,7 @@ use std::{
 };
 
 pub use github::github;
+pub use ledger::database;
 pub use repositories::Repositories;
 
 /// What the longest metric's name has after the prefix, with room for a conclusion.
@@ -265,23 +267,6 @@ fn file(environment: Environment<'_>, variable_name: &'static str) -> Result<Opt
         Ok(text) => Ok(Some((path, text))),
         Err(source) => Err(ConfigError::Unreadable { variable: variable_name, path, source }),
     }
-}
-
-/// The database that has the ledger, if it is not in files.
-///
-/// # Errors
-/// It cannot be one, or its password stands where it must not.
-pub fn database(
-    arguments: &LedgerArgs,
-    mode: Mode,
-    environment: Environment<'_>,
-) -> Result<Option<Database>, ConfigError> {
-    let Some(url) = arguments.ledger.as_deref().map(str::trim).filter(|url| !url.is_empty()) else {
-        return Ok(None);
-    };
-    let password = variable(environment, "PGPASSWORD")?;
-    let file = arguments.ledger_password_file.as_deref();
-    Database::new(url, mode, file, password.as_deref(), arguments.ledger_retention).map(Some)
 }
 
 /// The webhook's secrets: that of the environment, and those of the file, one a line, as they are at the time.

@@ -122,9 +122,11 @@ impl HealingError {
                 "the summary names each; run it again: what is recorded is not counted twice"
             }
             Self::NotAllDone { pending: 1.., .. } => {
-                "they are kept in the cache directory and go out at the next start; or run it again with a longer --timeout"
+                "they are kept in the ledger and go out at the next start; or run it again with a longer --timeout"
             }
-            Self::NotAllDone { .. } => "the file of rejected runs in the cache directory has Datadog's answers",
+            Self::NotAllDone { .. } => {
+                "what was set aside as rejected, in the cache directory or the database, has Datadog's answers"
+            }
         })
     }
 }
@@ -136,6 +138,8 @@ struct Opened {
     inlet: Option<Inlet>,
     /// With the files opened here.
     application: Option<Application>,
+    /// Whether others take runs into the same ledger.
+    is_shared: bool,
 }
 
 /// What came of the pushes, where they are made here.
@@ -151,20 +155,30 @@ impl Opened {
     fn new(arguments: &InletArgs, common: &Common, takes_in: bool) -> Result<Self, HealingError> {
         let mode = Mode::of(arguments.dry_run);
         let directory = arguments.cache_dir.as_deref();
-        let look = |directory: &Path| Look::at(&Files::new(directory, mode), common.reruns);
+        let database = config::database(&common.ledger, mode, &config::process_environment)?;
+        let is_shared = database.is_some();
+        let look = |directory: Option<&Path>| {
+            let files = directory.map(|directory| Files::new(directory, mode));
+            Look::at(files.as_ref(), database, common.reruns)
+        };
         if let Some(url) = &arguments.to {
             // Files that nobody has named may be those of another service.
-            let look = directory.map_or(Look::Nothing, look);
+            let look = look(directory);
             let there = takes_in.then(|| There::of_environment(url)).transpose()?;
-            return Ok(Self { look, inlet: there.map(|there| Inlet::There(there.into())), application: None });
+            return Ok(Self {
+                look,
+                inlet: there.map(|there| Inlet::There(there.into())),
+                application: None,
+                is_shared,
+            });
         }
         if !takes_in {
             let is_plan = arguments.plan;
             let directory = directory.or(is_plan.then_some(Path::new(CACHE_DIR)));
-            return Ok(Self { look: directory.map_or(Look::Nothing, look), inlet: None, application: None });
+            return Ok(Self { look: look(directory), inlet: None, application: None, is_shared });
         }
         let directory = directory.unwrap_or(Path::new(CACHE_DIR));
-        if let Some(holder) = ledger::holder(&Files::new(directory, mode)) {
+        if let Some(holder) = ledger::holder(&Files::new(directory, mode)).filter(|_| !is_shared) {
             return Err(HealingError::Held(holder));
         }
         // Nobody delivers to it, so nobody needs to sign.
@@ -172,7 +186,12 @@ impl Opened {
         let settings = Settings::new(mode, directory, common, nobody, &config::process_environment)?;
         let application = Application::build(settings, Door::Closed)?;
         let (ledger, receiver) = application.parts();
-        Ok(Self { look: Look::Ledger(ledger), inlet: Some(Inlet::Here(receiver)), application: Some(application) })
+        Ok(Self {
+            look: Look::Ledger(ledger),
+            inlet: Some(Inlet::Here(receiver)),
+            application: Some(application),
+            is_shared,
+        })
     }
 
     /// Does `work`, pushing meanwhile what it takes in, and then all that is pending within `timeout`. The files are closed
@@ -187,7 +206,7 @@ impl Opened {
             Err(error) => return Done { work: Err(ServeError::Failed(error).into()), pushes: Ok(None) },
         };
         let (mut done, ended) = (Err(HealingError::Interrupted), Cell::new(Instant::now()));
-        let is_pushing = self.application.is_some();
+        let (is_pushing, is_shared) = (self.application.is_some(), self.is_shared);
         let work = Box::pin(work(self.look, self.inlet));
         let work = async {
             tokio::select! {
@@ -206,11 +225,10 @@ impl Opened {
             application.delivery.run_until(work, timeout).await;
             // A push that the end of the time has cut off is left for the next start, which knows that it is in doubt.
             let left = timeout.saturating_sub(ended.get().elapsed());
-            if !left.is_zero() {
-                application.push_all(left, |_: usize, _: &MetricPayload| {}).await;
-            }
+            let is_all_pushed = !left.is_zero() && application.push_all(left, |_: usize, _: &MetricPayload| {}).await;
             let totals = application.delivery.totals();
-            let pending = application.close(timeout).await?.pending;
+            let left = application.close(timeout).await?.pending;
+            let pending = if is_all_pushed && is_shared { 0 } else { left };
             Ok(Some(Pushes { pushed: totals.pushed, pending, rejected: totals.rejected }))
         };
         let pushes = tokio::select! {

@@ -6,7 +6,7 @@
 use crate::{
     config::{self, ConfigError},
     event::{Key, Recorded},
-    ledger::{Accepted, Files, Known, Ledger, Reruns, Unavailable},
+    ledger::{self, Accepted, Database, DatabaseError, Files, Known, Ledger, Reruns, Unavailable},
     outgoing::{ClientError, Timeouts, http_client, plain_url},
     receiver::{Receiver, Reception, Refusal},
     signature::Secret,
@@ -72,6 +72,9 @@ pub enum InletError {
     /// The ledger has ended.
     #[error(transparent)]
     Ledger(#[from] Unavailable),
+    /// The database cannot be looked at.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }
 
 impl InletError {
@@ -85,8 +88,10 @@ impl InletError {
                 Some("start the receiver, or mend the URL given with --to; what was answered before is recorded")
             }
             Self::NotRecorded => Some(
-                "make room on the disk, or see to permissions of the cache directory; then run it again: what is recorded stays",
+                "make room on the disk, see to permissions of the cache directory, or to the database; then run it again: what is \
+                 recorded stays",
             ),
+            Self::Database(error) => Some(error.hint()),
             Self::Client(_) | Self::Ledger(_) => None,
         }
     }
@@ -180,14 +185,20 @@ pub(crate) enum Look {
     Ledger(Ledger),
     /// What the files hold.
     Files(Box<Known>, Reruns),
+    /// What a database holds.
+    Database(Box<Database>, Reruns),
     /// Nothing: the files are elsewhere.
     Nothing,
 }
 
 impl Look {
-    /// What the files hold now.
-    pub(crate) fn at(files: &Files, reruns: Reruns) -> Self {
-        Self::Files(Known::of(files).into(), reruns)
+    /// What the database holds, or what the files hold now.
+    pub(crate) fn at(files: Option<&Files>, database: Option<Database>, reruns: Reruns) -> Self {
+        match (files, database) {
+            (_, Some(database)) => Self::Database(database.into(), reruns),
+            (Some(files), None) => Self::Files(Known::of(files).into(), reruns),
+            (None, None) => Self::Nothing,
+        }
     }
 
     /// Those of these attempts that are not known.
@@ -198,6 +209,7 @@ impl Look {
         match self {
             Self::Ledger(ledger) => Ok(ledger.unknown(keys).await?),
             Self::Files(known, reruns) => Ok(known.unknown(keys, *reruns)),
+            Self::Database(database, reruns) => Ok(ledger::unknown_in_database(database, keys, *reruns).await?),
             Self::Nothing => Ok(keys),
         }
     }

@@ -17,6 +17,7 @@ mod keys;
 mod layout;
 mod lines;
 mod lock;
+mod options;
 mod owner;
 mod postgres;
 mod record;
@@ -26,8 +27,8 @@ mod state;
 mod weight;
 
 use crate::{
-    event::{Attempt, Key},
-    metrics::{DEFAULT_MAX_SERIES, Run, SeriesCount, Slot},
+    event::Key,
+    metrics::{Run, SeriesCount, Slot},
     vitals::Vitals,
 };
 use std::{
@@ -36,7 +37,6 @@ use std::{
     path::Path,
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::Duration,
 };
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -50,76 +50,17 @@ pub(crate) use keeper::Command;
 use keeper::Keeper;
 use lock::Lock;
 pub use lock::LockError;
+pub use options::{Options, Reruns};
 pub(crate) use owner::Owner;
-pub use postgres::{Database, DatabaseError};
+pub use postgres::{
+    Copied, Database, DatabaseError, TransferError, export, import, inspect as inspect_database,
+    unknown as unknown_in_database,
+};
 pub use repair::{Doubts, Entries, Repaired, repair};
 pub use state::{Batch, Choice};
 
 /// The term of whoever has the files: nobody else can have them.
 const ONLY_TERM: i64 = 0;
-
-/// What a re-run of a run that is recorded already counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Reruns {
-    /// News: each attempt is counted
-    #[default]
-    Push,
-    /// Seen before, if any attempt of the run is recorded
-    Drop,
-}
-
-impl Reruns {
-    /// Whether jobs of this attempt of a run count as nothing. Of runs the ledger knows that by their keys; a job that runs again
-    /// has another ID.
-    #[must_use]
-    pub fn drops_jobs_of(self, attempt: Attempt) -> bool {
-        self == Self::Drop && attempt > Attempt::FIRST
-    }
-}
-
-/// How to open a ledger.
-#[derive(Debug)]
-pub struct Options {
-    /// Where its files are. With a database, those that are local all the same: the log of payloads.
-    pub files: Files,
-    /// The database that takes the place of files.
-    pub database: Option<Database>,
-    /// What a re-run counts as.
-    pub reruns: Reruns,
-    /// How long to wait for another process to give the directory back, or for the database to answer.
-    pub lock_patience: Duration,
-    /// The second that a new journal carries: now, by the local clock.
-    pub birth: i64,
-    /// Where the journal is compacted, if more than half of it is no longer needed.
-    pub compact_at_bytes: u64,
-    /// The size of the journal from which no new run is accepted, until settled ones have made room.
-    pub max_journal_bytes: u64,
-    /// The limit on distinct series in 30 days, after which new values of tags become `other`.
-    pub max_series: usize,
-    /// The disk.
-    pub storage: Arc<dyn Storage>,
-    /// What is noticed on the way, by the ledger and by those who work with it.
-    pub vitals: Arc<Vitals>,
-}
-
-impl Options {
-    /// The options of a service on real files.
-    #[must_use]
-    pub fn new(files: Files, reruns: Reruns, birth: i64) -> Self {
-        Self {
-            files,
-            database: None,
-            reruns,
-            lock_patience: Duration::from_secs(30),
-            birth,
-            compact_at_bytes: 8 << 20,
-            max_journal_bytes: 1 << 30,
-            max_series: DEFAULT_MAX_SERIES,
-            storage: Arc::new(RealDisk),
-            vitals: Arc::default(),
-        }
-    }
-}
 
 /// What became of a run that was handed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,6 +233,14 @@ impl Ledger {
     #[must_use]
     pub fn is_leading(&self) -> bool {
         self.leading.borrow().is_some()
+    }
+
+    /// Done when this process is the one to deliver.
+    pub async fn until_leading(&self) {
+        if self.leading.clone().wait_for(Option::is_some).await.is_err() {
+            // Nobody ever will be again.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Done when the term is over.

@@ -60,6 +60,8 @@ pub mod replay;
 
 pub mod healing;
 
+pub mod transfer;
+
 pub mod check;
 
 pub mod describe;

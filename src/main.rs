@@ -10,6 +10,7 @@ use runhound::{
     logging,
     replay::{self, ReplayError},
     serve::{self, ServeError},
+    transfer::{self, MoveError},
 };
 use std::{io::Write, process::ExitCode};
 
@@ -42,6 +43,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Register(arguments) => healing::register(arguments)?,
         Command::Recover(arguments) => healing::recover(arguments)?,
         Command::Backfill(arguments) => healing::backfill(arguments)?,
+        Command::Ledger(arguments) => transfer::transfer(arguments)?,
         Command::Metrics(arguments) => describe::describe(arguments)?,
         Command::Healthcheck(arguments) => healthcheck::healthcheck(arguments)?,
         Command::Generate(arguments) => generate::generate(&arguments.share)?,
@@ -54,9 +56,10 @@ fn hint(error: &anyhow::Error) -> Option<&str> {
     let of_serve = || error.downcast_ref::<ServeError>().and_then(ServeError::hint);
     let of_replay = || error.downcast_ref::<ReplayError>().and_then(ReplayError::hint);
     let of_healing = || error.downcast_ref::<HealingError>().and_then(HealingError::hint);
+    let of_transfer = || error.downcast_ref::<MoveError>().map(MoveError::hint);
     let of_describe = || error.downcast_ref::<DescribeError>().and_then(DescribeError::hint);
     let of_healthcheck = || error.downcast_ref::<HealthcheckError>().and_then(HealthcheckError::hint);
     let of_generate = || error.downcast_ref::<GenerateError>().map(GenerateError::hint);
-    let of_serving = of_serve().or_else(of_replay).or_else(of_healing);
+    let of_serving = of_serve().or_else(of_replay).or_else(of_healing).or_else(of_transfer);
     of_serving.or_else(of_describe).or_else(of_healthcheck).or_else(of_generate)
 }

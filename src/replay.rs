@@ -71,10 +71,10 @@ impl ReplayError {
             Self::Receiver(error) | Self::NotAnswered { source: error, .. } => return error.hint(),
             Self::Output(_) => "all deliveries were sent",
             Self::NotAllDone { pending: 1.., .. } => {
-                "pending runs are kept in the cache directory: replay again with the same one, or raise --timeout"
+                "pending runs are kept in the ledger: replay again with the same one, or raise --timeout"
             }
             Self::NotAllDone { rejected: 1.., .. } => {
-                "the file of rejected runs in the cache directory has Datadog's answers"
+                "what was set aside as rejected, in the cache directory or the database, has Datadog's answers"
             }
             Self::NotAllDone { .. } => "the summary names each delivery and its answer",
         })
@@ -122,6 +122,7 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
         None => "as a dry run: nothing was pushed to Datadog".to_owned(),
     };
     let mut summary = Summary::new(target, true);
+    let is_shared = settings.database.is_some();
     let mut application = Application::build(settings, Door::Address((Ipv4Addr::LOCALHOST, 0).into()))?;
     let url = format!("http://{}/webhook", application.address);
     let server = application.listen()?;
@@ -129,10 +130,11 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
         send_all(&There::new(&url, secret)?, deliveries, &mut summary).await?;
     }
     let timeout = Duration::from_secs(arguments.timeout);
-    application.push_all(timeout, |runs, payload| summary.pushed(runs, payload)).await;
+    let is_all_pushed = application.push_all(timeout, |runs, payload| summary.pushed(runs, payload)).await;
     server.stop(true).await;
     summary.totals = application.delivery.totals();
-    summary.pending = application.close(Duration::from_secs(arguments.timeout)).await?.pending;
+    let left = application.close(Duration::from_secs(arguments.timeout)).await?.pending;
+    summary.pending = if is_all_pushed && is_shared { 0 } else { left };
     Ok(summary)
 }
 

@@ -1,17 +1,18 @@
 //! The service: all rooms wired together, from the first line in the log to the last.
 
 mod door;
+mod error;
 
 use crate::{
     admin::{About, Admin, Rotating},
     cli::{self, AdminListen},
-    config::{self, ConfigError, Settings},
+    config::{self, Settings},
     cost::Cost,
-    datadog::{Client, ClientError},
+    datadog::Client,
     delivery::{Backoff, Clock, Delivery, Step},
-    github::{Github, GithubError, Place},
+    github::{Github, Place},
     holes::Sweeper,
-    ledger::{Files, Ledger, Mode, OpenError, Opened, Options, Standing},
+    ledger::{Files, Ledger, Mode, Opened, Options, Standing},
     limits::{Limits, raise_open_files},
     metrics::MetricPayload,
     panics,
@@ -29,7 +30,6 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -40,68 +40,10 @@ use tokio::{
 };
 
 pub use door::Door;
+pub use error::ServeError;
 
 /// How often it is looked whether another replica has delivered all.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// The service cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// Something in the configuration is missing or wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The ledger cannot be opened.
-    #[error(transparent)]
-    Ledger(#[from] OpenError),
-    /// The client cannot be made.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// The address cannot be listened on.
-    #[error("{flag} {address}")]
-    Listen {
-        /// The flag that names it.
-        flag: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The socket that systemd handed over cannot be used.
-    #[error("LISTEN_FDS")]
-    Socket(#[source] io::Error),
-    /// The payload log cannot be written.
-    #[error("payload log {}", path.display())]
-    PayloadLog {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// GitHub cannot be asked.
-    #[error(transparent)]
-    Github(#[from] GithubError),
-    /// The runtime or a thread failed.
-    #[error("the service failed")]
-    Failed(#[from] io::Error),
-}
-
-impl ServeError {
-    /// What to do about it, where something can be said.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Config(error) => Some(error.hint()),
-            Self::Ledger(error) => Some(error.hint()),
-            Self::Listen { .. } => Some("choose another address with that flag, or stop what listens there"),
-            Self::Socket(_) => Some("the socket unit wants one ListenStream=, an address and a port or a port alone"),
-            Self::PayloadLog { .. } => {
-                Some("name a file with --payload-log that this user can write, in a folder that exists")
-            }
-            Self::Github(error) => Some(error.hint()),
-            Self::Client(_) | Self::Failed(_) => None,
-        }
-    }
-}
 
 /// A receiver and its delivery on one ledger, not yet running. It lives in an actix runtime.
 #[derive(Debug)]
@@ -193,8 +135,8 @@ impl Application {
 
     /// Looks at the delivery logs of these places too, every so often.
     pub(crate) fn recovering(mut self, github: Github, places: Vec<Place>, every: Duration) -> Self {
-        let vitals = Arc::clone(self.ledger.vitals());
-        self.recovery = Some(Sweeper::new(github, places, every, Arc::clone(&self.receiver), vitals));
+        let (ledger, receiver) = self.parts();
+        self.recovery = Some(Sweeper::new(github, places, every, receiver, ledger));
         self
     }
 
@@ -255,24 +197,30 @@ impl Application {
         Ok(())
     }
 
-    /// Pushes until nothing is pending, or the time is over. `pushed` is told of each push: its runs, and what was sent.
-    pub(crate) async fn push_all(&mut self, timeout: Duration, mut pushed: impl FnMut(usize, &MetricPayload)) {
+    /// Pushes until nothing is pending of what is accepted by now, or the time is over; whether that is so. Another replica may do
+    /// it. `pushed` is told of each push: its runs, and what was sent.
+    pub(crate) async fn push_all(&mut self, timeout: Duration, mut pushed: impl FnMut(usize, &MetricPayload)) -> bool {
+        let begun = jiff::Timestamp::now().as_second();
+        let is_shared = self.about.database.is_some();
         let push = async {
             loop {
                 match self.delivery.step().await {
                     Step::Pushed { runs, payload } => pushed(runs, &payload),
-                    Step::Moved => {}
+                    Step::Moved => continue,
                     Step::Wait(wait) => tokio::time::sleep(wait).await,
-                    Step::Idle if self.ledger.is_leading() => return,
-                    // Another replica delivers.
-                    Step::Idle => match self.ledger.standing().await {
-                        Ok(Standing { pending: 1.., .. }) => tokio::time::sleep(LOOK_EVERY).await,
-                        _ => return,
-                    },
+                    Step::Idle if is_shared => tokio::time::sleep(LOOK_EVERY).await,
+                    Step::Idle => return,
+                }
+                // Others go on to take runs in.
+                if is_shared
+                    && let Ok(overview) = self.ledger.overview().await
+                    && overview.oldest_since.is_none_or(|oldest| oldest > begun)
+                {
+                    return;
                 }
             }
         };
-        drop(tokio::time::timeout(timeout, push).await);
+        tokio::time::timeout(timeout, push).await.is_ok()
     }
 
     /// Closes the files, after the listener has stopped, and says what is still pending.
@@ -280,7 +228,7 @@ impl Application {
     /// # Errors
     /// The ledger's thread has failed, or does not end in time. What was answered is on disk all the same.
     pub async fn close(self, timeout: Duration) -> Result<Standing, ServeError> {
-        let late = |_| ServeError::Failed(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"));
+        let late = |_| ServeError::Failed(io::Error::new(io::ErrorKind::TimedOut, "the ledger does not answer"));
         tokio::time::timeout(timeout, self.close_files()).await.map_err(late)?
     }
 
@@ -296,6 +244,7 @@ impl Application {
             counts.of(Outcome::NotSigned),
             self.delivery.totals().pushed,
             match standing.pending {
+                _ if self.ledger.overview().await.is_err() => "what is pending is not known".to_owned(),
                 0 => "nothing is pending".to_owned(),
                 pending => format!("{pending} runs are pending and go out at the next start"),
             }
@@ -332,8 +281,9 @@ pub fn serve(arguments: &cli::Serve) -> Result<(), ServeError> {
     let door = socket.map_or(Door::Address(arguments.listen), Door::Socket);
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     actix_web::rt::System::new().block_on(async {
-        let (stop, stop_at_once) = stop_signals()?;
+        // Until then a signal ends the process as it is: it may wait for files or a database, and has taken nothing.
         let mut application = Application::build(settings, door)?.with_admin(arguments.admin_listen)?;
+        let (stop, stop_at_once) = stop_signals()?;
         if let Some((every, (root, auth))) = recovery {
             let places = arguments.hooks.places().cloned().collect();
             application = application.recovering(Github::new(root, auth)?, places, every);

@@ -338,6 +338,15 @@ impl Vitals {
         self.note().blocked = why;
     }
 
+    /// Another replica delivers: what was the matter between this one and Datadog is no longer its matter.
+    pub(crate) fn deposed(&self) {
+        let mut notes = self.note();
+        (notes.blocked, notes.failing, notes.clock_apart_s) = (None, None, None);
+        if let Some(recovery) = &mut notes.recovery {
+            (recovery.failing_since, recovery.error) = (None, None);
+        }
+    }
+
     /// GitHub's delivery logs are looked at from now on.
     pub(crate) fn recovers(&self) {
         self.note().recovery = Some(Recovery::default());

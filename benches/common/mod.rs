@@ -61,23 +61,30 @@ pub(crate) fn write_cache(path: &Path, ids: Range<u64>) -> io::Result<()> {
 
 /// Starts an intake, which ends with the process.
 pub(crate) fn start_intake() -> io::Result<SocketAddr> {
+    start_noting_intake(|| ())
+}
+
+/// Starts an intake that notes each push as it comes.
+pub(crate) fn start_noting_intake(note: impl Fn() + Clone + Send + 'static) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             // Whoever sends may go at any time.
-            thread::spawn(move || drop(answer(&stream)));
+            let note = note.clone();
+            thread::spawn(move || drop(answer(&stream, note)));
         }
     });
     Ok(address)
 }
 
-fn answer(mut stream: &TcpStream) -> Result<()> {
+fn answer(mut stream: &TcpStream, note: impl Fn()) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     while reader.read_line(&mut line)? > 0 {
         let (status, body) = if line.starts_with("POST /api/v2/series ") {
+            note();
             ("202 Accepted", r#"{"errors":[]}"#)
         } else {
             ("200 OK", r#"{"valid":true}"#)

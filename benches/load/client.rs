@@ -35,14 +35,14 @@ pub(crate) struct Done {
 }
 
 pub(crate) async fn load(
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     connections: usize,
     pace: Pace,
     length: Duration,
     orders: &[Shared],
 ) -> Result<Done> {
     let mut streams = Vec::new();
-    for orders in orders.iter().cycle().take(connections) {
+    for (orders, address) in orders.iter().cycle().zip(addresses.iter().cycle()).take(connections) {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         streams.push((stream, Rc::clone(orders)));

@@ -1,6 +1,6 @@
 //! Who is measured, and how each is started.
 
-use crate::{FIRST_ID, SECRET, settings::number, tools};
+use crate::{FIRST_ID, SECRET, cluster::Cluster, settings::number, tools};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::{
@@ -18,6 +18,11 @@ pub(crate) enum Contender {
     Limit,
     Live,
     DryRun,
+    /// runhound, with its ledger in PostgreSQL.
+    Database {
+        replicas: usize,
+        has_standby: bool,
+    },
     /// Another build of runhound.
     Beside(PathBuf),
     /// runhound, started on a cache that holds so many IDs.
@@ -27,15 +32,32 @@ pub(crate) enum Contender {
 }
 
 /// What `RUNHOUND_BENCH_ONLY` calls them, in the order of the table.
-const KEYS: [&str; 7] = ["limit", "live", "dry", "beside", "known", "plan", "webhook"];
+const KEYS: [&str; 11] = [
+    "limit",
+    "live",
+    "dry",
+    "database",
+    "replicas",
+    "standby",
+    "standby-replicas",
+    "beside",
+    "known",
+    "plan",
+    "webhook",
+];
+
+/// As many as share one database.
+const REPLICAS: usize = 3;
 
 impl Contender {
-    /// Those that `RUNHOUND_BENCH_ONLY` names; without it all, the two that need a variable if it is set.
+    /// Those that `RUNHOUND_BENCH_ONLY` names; without it all but those with a standby, the two that need a variable if it is
+    /// set.
     pub(crate) fn chosen() -> Result<Vec<Self>> {
         let Some(only) = env::var("RUNHOUND_BENCH_ONLY").ok() else {
             let has_what_it_needs = |key: &&str| match *key {
                 "beside" => env::var_os("RUNHOUND_BENCH_BESIDE").is_some(),
                 "known" => env::var_os("RUNHOUND_BENCH_KNOWN").is_some(),
+                "standby" | "standby-replicas" => false,
                 _ => true,
             };
             return KEYS.into_iter().filter(has_what_it_needs).map(Self::named).collect();
@@ -51,6 +73,10 @@ impl Contender {
             "limit" => Self::Limit,
             "live" => Self::Live,
             "dry" => Self::DryRun,
+            "database" => Self::Database { replicas: 1, has_standby: false },
+            "replicas" => Self::Database { replicas: REPLICAS, has_standby: false },
+            "standby" => Self::Database { replicas: 1, has_standby: true },
+            "standby-replicas" => Self::Database { replicas: REPLICAS, has_standby: true },
             "beside" => {
                 let program = env::var_os("RUNHOUND_BENCH_BESIDE").context("RUNHOUND_BENCH_BESIDE is not set")?;
                 Self::Beside(fs::canonicalize(program).context("RUNHOUND_BENCH_BESIDE")?)
@@ -64,11 +90,11 @@ impl Contender {
 
     /// Whether it is made here, so that it has to start. Others need tools that may be missing.
     pub(crate) fn is_ours(&self) -> bool {
-        !matches!(self, Self::Plan | Self::Webhook)
+        !matches!(self, Self::Database { .. } | Self::Plan | Self::Webhook)
     }
 
     pub(crate) fn pushes(&self) -> bool {
-        matches!(self, Self::Live | Self::Beside(_) | Self::Known(_) | Self::Plan)
+        matches!(self, Self::Live | Self::Database { .. } | Self::Beside(_) | Self::Known(_) | Self::Plan)
     }
 
     /// Whether it is also measured at half load.
@@ -76,9 +102,34 @@ impl Contender {
         matches!(self, Self::Limit | Self::Live | Self::Beside(_))
     }
 
-    /// What serves from `files`, a folder named `cache` that is not there yet; and its address, where its log does not
-    /// tell.
-    pub(crate) fn command(&self, files: &Path, intake: SocketAddr) -> Result<(Command, Option<SocketAddr>)> {
+    /// The database that its ledger is in, if it is in one.
+    pub(crate) fn cluster(&self, parent: &Path) -> Result<Option<Cluster>> {
+        let Self::Database { has_standby, .. } = self else {
+            return Ok(None);
+        };
+        let mut cluster = Cluster::start(parent)?;
+        if *has_standby {
+            cluster.add_synchronous_standby(parent)?;
+        }
+        Ok(Some(cluster))
+    }
+
+    /// How many processes take deliveries.
+    pub(crate) const fn replicas(&self) -> usize {
+        match self {
+            Self::Database { replicas, .. } => *replicas,
+            _ => 1,
+        }
+    }
+
+    /// What serves from `files`, a folder named `cache` that is not there yet, or from `ledger`; and its address, where its log
+    /// does not tell.
+    pub(crate) fn command(
+        &self,
+        files: &Path,
+        ledger: Option<&str>,
+        intake: SocketAddr,
+    ) -> Result<(Command, Option<SocketAddr>)> {
         let built = Path::new(env!("CARGO_BIN_EXE_runhound"));
         let command = match self {
             Self::Limit => {
@@ -92,6 +143,11 @@ impl Contender {
                 command
             }
             Self::Live => live(built, files, intake),
+            Self::Database { .. } => {
+                let mut command = live(built, files, intake);
+                command.arg("--ledger").arg(ledger.context("a ledger without a database")?);
+                command
+            }
             Self::Beside(program) => live(program, files, intake),
             Self::Known(ids) => {
                 fs::create_dir(files)?;
@@ -120,6 +176,10 @@ impl Display for Contender {
             Self::Limit => f.pad("durable limit"),
             Self::Live => f.pad("runhound live"),
             Self::DryRun => f.pad("runhound dry run"),
+            Self::Database { replicas, has_standby } => {
+                let ledger = if *has_standby { "standby" } else { "PostgreSQL" };
+                f.pad(&if *replicas == 1 { format!("live, {ledger}") } else { format!("{replicas} live, {ledger}") })
+            }
             Self::Beside(_) => f.pad("beside live"),
             Self::Known(ids) => f.pad(&format!("live, {ids} known")),
             Self::Plan => f.pad("the plan on Node"),

@@ -10,6 +10,9 @@
 //!   moment. It drops no duplicate, keeps no state, logs and pushes nothing.
 //! - `runhound live`: the real binary, pushing all the while to an intake in this process that takes everything.
 //! - `runhound dry run`: the same with `--dry-run`, which writes its payloads to a file.
+//! - `live, PostgreSQL`: the same with `--ledger` in a PostgreSQL that the benchmark starts, on a socket, with the settings it
+//!   comes with. `3 live, PostgreSQL`: three replicas on one database, the connections spread over them. `live, standby` and
+//!   `3 live, standby`: the same, each commit on a synchronous standby too, which is on the same machine and the same disk.
 //! - `the plan on Node`: `plan/server.mjs`, the program of the original plan. It does less: it syncs nothing, so its
 //!   answers survive a kill but no power failure, and two deliveries of one run at the same moment are both pushed. It
 //!   has pushed before it answers, and reads and writes its whole file for each delivery, so it slows down from round
@@ -21,8 +24,8 @@
 //! How to read a table: all columns but the peak are medians over the rounds. `of limit` is the median of each round's
 //! own ratio, and says more than the rate: the disk, and whatever else the machine does, touch all alike. The rates
 //! hold for a machine that also carries the client and the intake. CPU time, a delivery, is the server's own and that
-//! of what it starts, user and system, until it has come to rest after a round, so the pushes are in it. The peak is of
-//! its own memory alone. Latency is as the client sees it: with a fixed number of connections it is little else than
+//! of what it starts, user and system, until it has come to rest after a round, so the pushes are in it; that of a database
+//! counts too. The peak is of its own memory alone; of replicas, that of the one that has most. Latency is as the client sees it: with a fixed number of connections it is little else than
 //! that number divided by the rate. The warm-up also tells how many deliveries a round needs: they are signed before it
 //! begins.
 //!
@@ -31,12 +34,14 @@
 //! holds up. It stands beside the time that one hash and one sync take by themselves, measured between its rounds; what
 //! the limit takes longer than those is HTTP, the client, and its timer, which Linux lets be 0.05 ms late.
 //!
-//! At the end each server is killed without warning, and what its files hold must be just what it has answered 202 for.
+//! At the end each server is killed without warning, its database then too, and what files or database hold must be just what
+//! it has answered 202 for.
 //! Any other answer, and any difference there, makes the benchmark fail.
 //!
 //! Variables: `RUNHOUND_BENCH_ROUNDS` (3), `RUNHOUND_BENCH_SECONDS` (2, a round), `RUNHOUND_BENCH_CONNECTIONS`
 //! (`1,16,64,256`), `RUNHOUND_BENCH_DIR` (a directory on the disk to measure; else below cargo's target directory).
-//! `RUNHOUND_BENCH_ONLY` chooses among `limit,live,dry,beside,known,plan,webhook`. `RUNHOUND_BENCH_BESIDE` is the path
+//! `RUNHOUND_BENCH_ONLY` chooses among `limit,live,dry,database,replicas,standby,standby-replicas,beside,known,plan,webhook`;
+//! those with a standby run only if they are named. `RUNHOUND_BENCH_BESIDE` is the path
 //! of another build of runhound, to be measured live beside this one; `RUNHOUND_BENCH_KNOWN` starts one more on a cache
 //! that holds so many IDs already. `RUST_LOG` reaches runhound, whose log goes to a file; without it it logs as in
 //! service, a line for each delivery. The line that it starts with must stay: `warn,runhound::serve=info` tells what
@@ -47,11 +52,14 @@
 #![allow(clippy::cast_precision_loss, reason = "counts and times far below 2^53")]
 
 mod client;
+#[path = "../common/cluster.rs"]
+mod cluster;
 mod contenders;
 mod intake;
 mod limit;
 mod lone;
 mod orders;
+mod process;
 mod report;
 mod servers;
 mod settings;

@@ -92,7 +92,7 @@ pub(crate) fn ratios(servers: &[Server]) {
                 let faster = ratio(&live.rounds, &other.rounds, |round| round.rate);
                 println!("runhound live over {name}: {faster:.2} times as many accepted a second");
             }
-            Contender::Beside(_) | Contender::Known(_) => {
+            Contender::Database { .. } | Contender::Beside(_) | Contender::Known(_) => {
                 let as_fast = ratio(&other.rounds, &live.rounds, |round| round.rate);
                 println!("{name} over runhound live: {as_fast:.3} times as many accepted a second");
             }

@@ -1,44 +1,50 @@
-//! A contender that runs: a process of its own, and what is read of it.
+//! A contender that runs: processes of its own, and what is read of them.
 //!
-//! Whatever happens, its process ends with it.
+//! Whatever happens, they end with it.
 
 use crate::{
     FIRST_ID, PATIENCE,
     client::{Done, Pace, load},
+    cluster::Cluster,
     contenders::Contender,
     intake::Intake,
     orders::Orders,
+    process::{Process, TICKS_PER_SECOND},
 };
 use actix_web::rt;
 use anyhow::{Context, Result, ensure};
 use std::{
     cell::Cell,
     collections::HashSet,
-    fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    fs,
+    net::SocketAddr,
     path::Path,
-    process::{Child, Stdio},
     rc::Rc,
     thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
-/// A server is at rest when it uses no more than a tick of processor time in so long.
+/// A server is at rest when it uses no more than a tick of processor time in so long; with a database, six.
 const REST: Duration = Duration::from_millis(1_200);
-
-/// The unit of times in `/proc/PID/stat`: Linux shows 100 ticks a second to programs, whatever its own are.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// How many times as many deliveries are signed ahead as the fastest round so far would take.
 const MARGIN: f64 = 1.5;
+
+/// The folder of its files, and the database that takes their place.
+const CACHE: &str = "cache";
+const LEDGER: &str = "runhound";
+
+/// A key that was sent and stands as pending too would not be one run.
+const RECORDED: &str =
+    "select count(*) from (select key from runhound.sent union all select key from runhound.pending) t";
 
 pub(crate) struct Server {
     pub(crate) contender: Contender,
     pub(crate) rounds: Vec<Round>,
     pub(crate) paced: Vec<Round>,
-    child: Child,
-    address: SocketAddr,
+    processes: Vec<Process>,
+    cluster: Option<Cluster>,
     dir: TempDir,
     intake: Intake,
     ids: Rc<Cell<u64>>,
@@ -53,78 +59,55 @@ pub(crate) struct Round {
     pub(crate) cpu_ms: f64,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
 impl Server {
     /// Starts it on a folder of its own in `parent`.
     pub(crate) fn start(contender: &Contender, parent: &str) -> Result<Self> {
         let dir = tempfile::tempdir_in(parent)?;
         let intake = Intake::start()?;
-        let (mut command, told) = contender.command(&dir.path().join("cache"), intake.address)?;
-        let log = File::create(dir.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let mut server = Self {
+        let cluster = contender.cluster(Path::new(parent))?;
+        let ledger = cluster.as_ref().map(|cluster| cluster.url(LEDGER));
+        let mut processes = Vec::new();
+        for number in 0..contender.replicas() {
+            let folder = dir.path().join(number.to_string());
+            fs::create_dir(&folder)?;
+            let (command, told) = contender.command(&folder.join(CACHE), ledger.as_deref(), intake.address)?;
+            processes.push(Process::start(command, told, &folder.join("log"))?);
+        }
+        Ok(Self {
             contender: contender.clone(),
             rounds: Vec::new(),
             paced: Vec::new(),
-            child: command.spawn()?,
-            address: told.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            processes,
+            cluster,
             dir,
             intake,
             ids: Rc::new(Cell::new(FIRST_ID)),
             accepted: 0,
             fastest: 0.0,
-        };
-        server.await_start(told)?;
-        Ok(server)
+        })
     }
 
-    /// Waits until it takes connections, at the address that it was given or tells in its log.
-    fn await_start(&mut self, told: Option<SocketAddr>) -> Result<()> {
-        let since = Instant::now();
-        loop {
-            let log = fs::read_to_string(self.dir.path().join("log"))?;
-            let in_log = || {
-                let (_, rest) = log.split_once("listening on http://")?;
-                rest.split_once("/webhook")?.0.parse().ok()
-            };
-            if let Some(address) = told.or_else(in_log).filter(|address| TcpStream::connect(address).is_ok()) {
-                self.address = address;
-                return Ok(());
-            }
-            let is_gone = self.child.try_wait()?.is_some();
-            ensure!(!is_gone && since.elapsed() < PATIENCE, "it does not start: {log}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Of its own, and of what it has started and waited for.
+    /// Of its processes, of what they have started and waited for, and of their database.
     fn cpu_s(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // What follows the name in parentheses begins with field 3; utime, stime, cutime and cstime are 14 to 17.
-        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(4);
-        Ok(fields.map(str::parse::<f64>).sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
+        let own = self.processes.iter().map(Process::cpu_s).sum::<Result<f64>>()?;
+        Ok(own + self.cluster.as_ref().map_or(Ok(0.0), Cluster::cpu_s)?)
     }
 
     pub(crate) fn peak_mib(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+        let peaks = self.processes.iter().map(Process::peak_mib).collect::<Result<Vec<f64>>>()?;
+        Ok(peaks.into_iter().fold(0.0, f64::max))
     }
 
     /// Waits until it is at rest, and tells its processor time.
     fn rest(&self) -> Result<f64> {
         let since = Instant::now();
         let mut before = self.cpu_s()?;
+        // Replicas ask their database each second, and it looks after itself.
+        let ticks = if self.cluster.is_some() { 6.0 } else { 1.5 };
         loop {
             thread::sleep(REST);
             let now = self.cpu_s()?;
-            if now - before < 1.5 / TICKS_PER_SECOND || since.elapsed() > PATIENCE {
+            if now - before < ticks / TICKS_PER_SECOND || since.elapsed() > PATIENCE {
                 return Ok(now);
             }
             before = now;
@@ -139,7 +122,8 @@ impl Server {
         };
         let orders = Orders::of_workflows(connections, &self.ids, ahead(rate, length))?;
         let cpu_before = self.cpu_s()?;
-        let load = load(self.address, connections, pace, length, &orders);
+        let addresses: Vec<SocketAddr> = self.processes.iter().map(|process| process.address).collect();
+        let load = load(&addresses, connections, pace, length, &orders);
         let Done { latencies_us, elapsed } =
             rt::Runtime::new()?.block_on(load).with_context(|| self.contender.to_string())?;
         let cpu_s = self.rest()? - cpu_before;
@@ -154,16 +138,15 @@ impl Server {
 
     /// Kills it, and compares what is on disk with what was answered.
     pub(crate) fn check(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        let mut recorded = HashSet::new();
-        for entry in fs::read_dir(self.dir.path().join("cache"))? {
-            let path = entry?.path();
-            if is_record(&path) {
-                recorded.extend(fs::read_to_string(&path)?.lines().filter_map(recorded_id));
+        self.processes.clear();
+        let recorded = match &mut self.cluster {
+            Some(cluster) => {
+                cluster.crash()?;
+                cluster.session(LEDGER)?.ask(RECORDED)?.parse()?
             }
-        }
-        let (name, accepted, recorded) = (&self.contender, self.accepted, recorded.len());
+            None => recorded_in(&self.dir.path().join("0").join(CACHE))?,
+        };
+        let (name, accepted) = (&self.contender, self.accepted);
         ensure!(recorded == accepted, "{name}: {accepted} answers 202, but {recorded} runs on disk");
         let pushes = self.intake.pushes();
         ensure!(pushes > 0 || !name.pushes(), "{name}: nothing was pushed");
@@ -175,6 +158,18 @@ impl Server {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number, far below 2^32")]
 fn ahead(rate: f64, length: Duration) -> usize {
     (rate * length.as_secs_f64()).ceil() as usize
+}
+
+/// How many runs the files of a folder have, sent or not.
+fn recorded_in(folder: &Path) -> Result<usize> {
+    let mut recorded = HashSet::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if is_record(&path) {
+            recorded.extend(fs::read_to_string(&path)?.lines().filter_map(recorded_id));
+        }
+    }
+    Ok(recorded.len())
 }
 
 fn is_record(path: &Path) -> bool {

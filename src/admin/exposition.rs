@@ -83,6 +83,13 @@ pub const METRICS: &[Metric] = &[
     }),
     metric(
         Kind::Gauge,
+        "runhound_leader",
+        None,
+        "1 if this replica delivers; none with files, which one process alone can have",
+        |facts| facts.leadership.as_ref().map(|leadership| flag(leadership.leads)).unwrap_or_default(),
+    ),
+    metric(
+        Kind::Gauge,
         "runhound_start_time_seconds",
         None,
         "When the service started, in seconds since 1970",
@@ -278,7 +285,7 @@ pub(super) fn text(facts: &Facts, vitals: &Vitals) -> prometheus::Result<Vec<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::facts::{FileSize, tests::facts};
+    use crate::admin::facts::{FileSize, Leadership, tests::facts};
 
     fn exposed(facts: &Facts) -> String {
         String::from_utf8(text(facts, &Vitals::default()).unwrap()).unwrap()
@@ -288,7 +295,9 @@ mod tests {
     fn each_metric_has_a_type_and_help_and_a_name_of_its_unit() {
         let file = FileSize { kind: "journal", path: "journal.jsonl".to_owned(), bytes: 1 };
         let recovery = Some(Recovery { requests_remaining: Some(1), ..Recovery::default() });
-        let text = exposed(&Facts { clock_apart_seconds: Some(0), files: vec![file], recovery, ..facts() });
+        let leadership = Some(Leadership { leads: true, leader: None, since: None });
+        let all = Facts { clock_apart_seconds: Some(0), files: vec![file], recovery, leadership, ..facts() };
+        let text = exposed(&all);
         for Metric { name, kind, help, .. } in METRICS {
             let kind = if *kind == Kind::Counter { "counter" } else { "gauge" };
             assert!(text.contains(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")), "{name}");

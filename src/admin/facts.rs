@@ -155,7 +155,7 @@ impl Facts {
         let ledger_answers = ledger.is_some();
         let (overview, series) = ledger.unzip();
         let age = |end: i64| (now.as_second() - end).max(0);
-        // Whoever waits for a disk that hangs tells nobody.
+        // Whoever waits for a disk that hangs tells nobody. A database has no files.
         let (files, stale) =
             if ledger_answers { (about.files.sizes(), about.rotating.stale()) } else { Default::default() };
         let files = files.into_iter();
@@ -168,7 +168,7 @@ impl Facts {
             now,
             started_at: about.started_at,
             ready: unready.is_none(),
-            unready_hint: unready.as_ref().map(Unready::hint),
+            unready_hint: unready.as_ref().map(|unready| about.hint(unready)),
             unready_reason: unready.map(|unready| unready.to_string()),
             degraded: false,
             troubles: Vec::new(),

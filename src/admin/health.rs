@@ -32,17 +32,21 @@ impl fmt::Display for Unready {
         match self {
             Self::Stopping => f.write_str("the service is stopping"),
             Self::CannotWrite(why) => f.write_str(why),
-            Self::Silent(seconds) => write!(f, "the disk has not answered for {seconds} s"),
+            Self::Silent(seconds) => write!(f, "the ledger has not answered for {seconds} s"),
         }
     }
 }
 
 impl Unready {
-    /// What to do about it.
-    pub(super) const fn hint(&self) -> &'static str {
+    /// What to do about it, where the ledger is in a database, or in files.
+    pub(super) const fn hint(&self, is_in_database: bool) -> &'static str {
         match self {
             Self::Stopping => {
                 "Nothing to do, if it was meant to stop: it is ready again once it has been started anew."
+            }
+            Self::CannotWrite(_) | Self::Silent(_) if is_in_database => {
+                "See to the database of the ledger, and to what lies between; runs are then accepted again, without a restart. \
+                 GitHub repeats nothing by itself: redeliver what failed meanwhile."
             }
             Self::CannotWrite(_) => {
                 "Make room on the disk, and see that the cache directory is there and that this user can write in it; runs \
@@ -130,7 +134,7 @@ impl Reason {
             Self::ClockApart => "Set the clock of this machine, or run a time service.",
             Self::NotRecorded => {
                 "Nothing more is pushed until it is mended: make room on the disk, and see that this user can write in the \
-                 cache directory."
+                 cache directory; or see to the database of the ledger."
             }
             Self::RunsInDoubt => {
                 "Nothing to do: an answer of Datadog was lost in a long outage or a crash, so these runs went again and may \

@@ -4,14 +4,17 @@
 //! turn or break a line becomes visible, and what could be HTML becomes text. The policy sent with the page lets a browser
 //! use its one style and its one script and nothing else, from wherever it might come.
 
+mod groups;
+
 use super::{
     chart::{self, Chart},
     facts::Facts,
     words::{self, Text, Time, count, grouped},
 };
-use crate::vitals::{Answered, DELIVERIES_KEPT, Delivered, Outcome, Recovery, Way};
+use crate::vitals::{Answered, DELIVERIES_KEPT, Delivered, Way};
 use askama::Template;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use groups::groups;
 use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
@@ -262,6 +265,7 @@ struct Page {
     plane: f64,
     groups: Vec<Group>,
     answers: Vec<Answer>,
+    database: Option<Text>,
     files: Vec<File>,
     kept: usize,
     rows: Vec<Row>,
@@ -295,6 +299,7 @@ impl Page {
             plane: chart::HEIGHT,
             groups: groups(facts),
             answers: facts.answers.iter().map(|answered| Answer::new(answered, facts.now)).collect(),
+            database: facts.database.as_deref().map(Text::new),
             files: facts.files.iter().map(file).collect(),
             kept: DELIVERIES_KEPT,
             rows: facts.recent.iter().map(|delivered| Row::new(delivered, facts.now)).collect(),
@@ -321,7 +326,7 @@ fn glance(facts: &Facts) -> Vec<Fact> {
         _ => last("Last push", facts.last_push_at),
     };
     let pending = match &facts.pending {
-        None => Fact::new("Pending", "unknown").noted("the files do not answer").looks("bad"),
+        None => Fact::new("Pending", "unknown").noted("the ledger does not answer").looks("bad"),
         Some(pending) => {
             let is_old = facts.troubles.iter().any(|trouble| trouble.reason == super::Reason::BacklogOld);
             let note = match pending.oldest_age_seconds {
@@ -343,63 +348,6 @@ fn series(facts: &Facts) -> Series {
     let share = (made.last_30_days as u64).saturating_mul(100).checked_div(max).unwrap_or(100).min(100);
     let look = if share >= 90 { "warn" } else { "" };
     Series { fact: Fact::new("Series", grouped(made.last_30_days as u64)).noted(limit).looks(look), share }
-}
-
-/// Everything that is counted since the start.
-fn groups(facts: &Facts) -> Vec<Group> {
-    let delivered =
-        |outcome: Outcome, name, look| Fact::of(name, facts.deliveries.get(outcome.name()).copied().unwrap_or(0), look);
-    let deliveries = vec![
-        delivered(Outcome::Accepted, "accepted", ""),
-        delivered(Outcome::Duplicate, "duplicate", ""),
-        delivered(Outcome::Ignored, "ignored", ""),
-        delivered(Outcome::NotSigned, "not signed", "warn"),
-        delivered(Outcome::Malformed, "malformed", "warn"),
-        delivered(Outcome::Unavailable, "answered 503", "bad"),
-    ];
-    let mut runs = vec![
-        Fact::of(if facts.target.is_some() { "pushed" } else { "logged" }, facts.runs.pushed, ""),
-        Fact::of("at another second", facts.runs.restamped, ""),
-        Fact::of("odd times", facts.runs.odd_times, ""),
-        Fact::of("in doubt", facts.runs.in_doubt, "warn"),
-        Fact::of("rejected", facts.runs.rejected, "bad"),
-    ];
-    runs.extend(facts.known_ids.map(|known| Fact::of("IDs known", known as u64, "")));
-    let verdict = |name: &'static str| {
-        let number = facts.pushes.get(name).copied().filter(|number| *number > 0 || name == "taken");
-        let look = if name == "taken" { "" } else { "warn" };
-        number.map(|number| Fact::of(if name == "too_large" { "too large" } else { name }, number, look))
-    };
-    let mut pushes: Vec<Fact> = crate::datadog::Verdict::NAMES.into_iter().filter_map(verdict).collect();
-    pushes.push(Fact::of("points taken", facts.points, ""));
-    if let Some(apart) = facts.clock_apart_seconds {
-        let is_apart = facts.troubles.iter().any(|trouble| trouble.reason == super::Reason::ClockApart);
-        pushes.push(Fact::new("clock ahead of ours", format!("{apart} s")).looks(if is_apart { "warn" } else { "" }));
-    }
-    let mut groups = vec![Group { name: "Deliveries", facts: deliveries }, Group { name: "Runs", facts: runs }];
-    if facts.target.is_some() {
-        groups.push(Group { name: "Pushes", facts: pushes });
-    }
-    groups.extend(
-        facts.recovery.as_ref().map(|recovery| Group { name: "Recovery", facts: recovered(recovery, facts.now) }),
-    );
-    groups
-}
-
-/// What was found in GitHub's delivery logs.
-fn recovered(recovery: &Recovery, now: jiff::Timestamp) -> Vec<Fact> {
-    let look = if recovery.failing_since.is_some() { "warn" } else { "" };
-    let mut facts = vec![
-        Fact::last("last sweep", recovery.last_sweep_at.map(|at| Time::new(at, now))).looks(look),
-        Fact::of("holes found", recovery.holes_found, "warn"),
-        Fact::of("holes filled", recovery.holes_filled, ""),
-    ];
-    let waiting = recovery.waiting_until.filter(|until| *until > now);
-    facts.extend(waiting.map(|until| {
-        Fact::new("rate limit reached", format!("until {}", until.strftime("%H:%M:%S UTC"))).looks("warn")
-    }));
-    facts.extend(recovery.requests_remaining.map(|left| Fact::new("requests left at GitHub", grouped(left))));
-    facts
 }
 
 #[cfg(test)]

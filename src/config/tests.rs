@@ -1,5 +1,10 @@
 use super::*;
-use crate::{cli::GithubArgs, explain::explain, github::Auth, metrics::ExtraTag};
+use crate::{
+    cli::{GithubArgs, LedgerArgs},
+    explain::explain,
+    github::Auth,
+    metrics::ExtraTag,
+};
 use std::{collections::BTreeSet, io::Write};
 use tempfile::NamedTempFile;
 

@@ -9,6 +9,7 @@ use crate::{
     explain::explain,
     github::{Github, GithubError, Notice, Place},
     inlet::{Answered, Inlet},
+    ledger::Ledger,
     receiver::Receiver,
     vitals::Vitals,
 };
@@ -40,6 +41,7 @@ pub(crate) struct Sweeper {
     detail: Detail,
     /// The places whose webhooks have been seen.
     seen: HashSet<Place>,
+    ledger: Ledger,
     vitals: Arc<Vitals>,
     /// Completions that were fetched, or are gone, each with the second of its last try.
     settled: HashMap<String, i64>,
@@ -61,8 +63,9 @@ impl Sweeper {
         places: Vec<Place>,
         every: Duration,
         receiver: Arc<Receiver>,
-        vitals: Arc<Vitals>,
+        ledger: Ledger,
     ) -> Self {
+        let vitals = Arc::clone(ledger.vitals());
         vitals.recovers();
         let noticed = Arc::clone(&vitals);
         github.tell_by(move |notice| {
@@ -81,6 +84,7 @@ impl Sweeper {
             inlet: Inlet::Here(receiver),
             detail,
             seen: HashSet::new(),
+            ledger,
             vitals,
             settled,
             open,
@@ -90,6 +94,8 @@ impl Sweeper {
     /// Works for ever.
     pub(crate) async fn run(mut self) {
         loop {
+            // Of several replicas the one that delivers looks: what it finds is recorded for all.
+            self.ledger.until_leading().await;
             let error = self.sweep().await.err();
             self.vitals.swept(Timestamp::now(), error.map(|error| explain(&error)), self.github.limits());
             tokio::time::sleep(self.every).await;

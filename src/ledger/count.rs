@@ -24,7 +24,7 @@ const SAVE_EVERY_S: u64 = 600;
 
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum CountError {
+pub(super) enum CountError {
     #[error("{}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}", path.display())]
@@ -132,7 +132,7 @@ pub(super) fn bound(guard: &mut SeriesGuard, run: Arc<Run>, line: Vec<u8>, now: 
     (run, line)
 }
 
-fn read(storage: &dyn Storage, path: &Path, max: usize) -> Result<SeriesGuard, CountError> {
+pub(super) fn read(storage: &dyn Storage, path: &Path, max: usize) -> Result<SeriesGuard, CountError> {
     let text = storage.read(path).map_err(|source| CountError::Io { path: path.to_owned(), source })?;
     let guard = text.map(|text| SeriesGuard::from_json(max, &text)).transpose();
     let guard = guard.map_err(|source| CountError::Content { path: path.to_owned(), source })?;

@@ -7,10 +7,13 @@
 mod accept;
 mod ask;
 mod database;
+mod inspect;
 mod lead;
+mod reign;
 mod schema;
 mod series;
 mod statements;
+mod transfer;
 
 use super::{
     OpenError, Options, Standing, Unavailable,
@@ -27,6 +30,7 @@ use accept::{Acceptor, Waiting};
 use ask::Asker;
 use database::Session;
 pub use database::{Database, DatabaseError};
+pub use inspect::{inspect, unknown};
 use lead::Leader;
 use std::{
     path::Path,
@@ -38,8 +42,10 @@ use tokio::{
     sync::{Notify, mpsc as channel, watch},
     time::Instant,
 };
+use tokio_postgres::error::SqlState;
+pub use transfer::{Copied, TransferError, export, import};
 
-/// How often it is said that the database fails in the same way.
+/// How often it is said that the database fails.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// The wait between two tries to reach it at the start.
@@ -53,11 +59,13 @@ pub(super) struct Failure {
     may_pass: bool,
     /// Whether the session can be used as if nothing had happened.
     leaves_session: bool,
+    /// Whether nothing was heard in time.
+    is_silence: bool,
 }
 
 impl Failure {
     fn of(why: impl Into<String>) -> Self {
-        Self { why: why.into(), may_pass: true, leaves_session: false }
+        Self { why: why.into(), may_pass: true, leaves_session: false, is_silence: false }
     }
 
     /// Another replica delivers.
@@ -65,9 +73,9 @@ impl Failure {
         Self::of("this replica has lost its lease: another one may deliver")
     }
 
-    /// It is committed, but not as it must be.
+    /// It is committed, but not as it must be. Another try would find it there.
     fn warned(warning: &str) -> Self {
-        Self::of(format!("the database warned of its commit: {warning}"))
+        Self { may_pass: false, ..Self::of(format!("the database warned of its commit: {warning}")) }
     }
 
     fn unreadable(what: &str) -> Self {
@@ -81,7 +89,17 @@ impl Failure {
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
-        Self { may_pass: error.may_pass(), ..Self::of(explain(&error)) }
+        let is_silence = matches!(error, DatabaseError::Silent { .. });
+        Self { may_pass: error.may_pass(), is_silence, ..Self::of(explain(&error)) }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let leaves_session = error
+            .code()
+            .is_some_and(|code| [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code));
+        Self { leaves_session, ..Self::of(format!("the database: {}", explain(&error))) }
     }
 }
 
@@ -92,11 +110,17 @@ pub(super) struct Common {
     /// What others see of who leads.
     name: String,
     series: Mutex<SeriesGuard>,
-    /// What was last said of the database, and when.
-    said: Mutex<Option<(String, Instant)>>,
+    /// When it was last said that the database fails, if it does.
+    said_at: Mutex<Option<Instant>>,
 }
 
 impl Common {
+    fn new(database: Database, series: SeriesGuard) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = format!("{host}:{}", std::process::id());
+        Self { database, name, series: Mutex::new(series), said_at: Mutex::default() }
+    }
+
     fn series(&self) -> MutexGuard<'_, SeriesGuard> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,22 +143,29 @@ impl Common {
     }
 
     fn silent(&self, after: Duration) -> Failure {
-        DatabaseError::Silent { database: self.database.to_string(), after }.into()
+        self.database.silent(after).into()
     }
 
-    /// Says what is the matter: once, and then once a minute.
+    /// What comes of some work with the database within a time.
+    async fn within<T>(&self, time: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(self.silent(time)))
+    }
+
+    /// Says what is the matter: at once, and then once a minute, whoever of this process finds what.
     fn note(&self, failure: &Failure) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.as_ref().is_none_or(|(what, at)| *what != failure.why || at.elapsed() >= SAID_EVERY) {
+        let mut said_at = self.said_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if said_at.is_none_or(|at| at.elapsed() >= SAID_EVERY) {
             log::error!("{}", failure.why);
-            *said = Some((failure.why.clone(), Instant::now()));
+            *said_at = Some(Instant::now());
+        } else {
+            log::debug!("{}", failure.why);
         }
     }
 
     /// It works again.
     fn note_success(&self) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.take().is_some() {
+        let mut said_at = self.said_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if said_at.take().is_some() {
             log::info!("{} answers again", self.database);
         }
     }
@@ -145,7 +176,7 @@ impl Common {
 pub(super) struct Postgres {
     acceptor: channel::UnboundedSender<Waiting>,
     leader: channel::UnboundedSender<Command>,
-    asker: channel::UnboundedSender<Command>,
+    asker: channel::UnboundedSender<(Instant, Command)>,
     /// The thread that talks to the database.
     parts: JoinHandle<()>,
     payloads: Lines,
@@ -163,12 +194,7 @@ impl Postgres {
     ) -> Result<Self, OpenError> {
         let failed = |source| FileError::io(Path::new("database thread"), source);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let common = Arc::new(Common {
-            name: format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
-            series: Mutex::new(SeriesGuard::new(options.max_series)),
-            said: Mutex::default(),
-            database,
-        });
+        let common = Arc::new(Common::new(database, SeriesGuard::new(options.max_series)));
         let mut series = series::Exchange::default();
         let standing = runtime.block_on(begin(&common, &mut series, options.birth, options.lock_patience))?;
         let (acceptor, runs) = channel::unbounded_channel();
@@ -178,7 +204,8 @@ impl Postgres {
         let (common, news) = (|| Arc::clone(&common), || Arc::clone(news));
         let asks = Asker { common: common(), inbox: questions, reruns, leading: leading.subscribe(), standing, series };
         let accepts = Acceptor { common: common(), inbox: runs, reruns, news: news(), vitals: Arc::clone(&vitals) };
-        let leads = Leader { common: common(), inbox: orders, leading, news: news(), vitals, is_wanted: false };
+        let leads =
+            Leader { common: common(), inbox: orders, leading, news: news(), vitals, is_wanted: false, has_led: false };
         let parts = move || {
             runtime.block_on(async { tokio::join!(asks.run(), accepts.run(), leads.run()) });
         };
@@ -202,7 +229,7 @@ async fn begin(
         let begun = async {
             let mut session = database.connect().await?;
             schema::migrate(database, &mut session, birth).await?;
-            let learned = series.learn(&session.client, common, birth).await;
+            let learned = series.begin(&session.client, common, birth).await;
             learned.map_err(|source| database.failed(source))?;
             let overview = statements::overview(&session.client).await;
             Ok(overview.map_err(|source| database.failed(source))?.standing)
@@ -225,23 +252,29 @@ impl Keeper for Postgres {
     /// Hands each command to the part that does it.
     fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         while let Ok(command) = inbox.recv() {
-            // Who cannot be told has ended, and with it whoever waits is told so.
-            match command {
+            // A part that cannot be told has failed, and with it this ledger.
+            let is_there = match command {
                 Command::Accept { run, line, now, reply } => {
-                    drop(self.acceptor.send(Waiting::run(run, line, now, reply)));
+                    self.acceptor.send(Waiting::run(run, line, now, reply)).is_ok()
                 }
-                Command::Ready { reply } => drop(self.acceptor.send(Waiting::question(reply))),
+                Command::Ready { reply } => self.acceptor.send(Waiting::question(reply)).is_ok(),
                 Command::Lead { .. }
                 | Command::Seal { .. }
                 | Command::Unseal { .. }
                 | Command::Reject { .. }
-                | Command::Mark { .. } => drop(self.leader.send(command)),
+                | Command::Mark { .. } => self.leader.send(command).is_ok(),
                 Command::SetAside { .. }
                 | Command::Unknown { .. }
                 | Command::Standing { .. }
                 | Command::Overview { .. }
-                | Command::CountSeries { .. } => drop(self.asker.send(command)),
-                Command::LogPayload { line, reply } => answer(reply, self.log_payload(&line)),
+                | Command::CountSeries { .. } => self.asker.send((Instant::now(), command)).is_ok(),
+                Command::LogPayload { line, reply } => {
+                    answer(reply, self.log_payload(&line));
+                    true
+                }
+            };
+            if !is_there {
+                break;
             }
         }
         drop((self.acceptor, self.asker, self.leader));

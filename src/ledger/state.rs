@@ -28,6 +28,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The keys of its runs.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.slots.iter().flat_map(Slot::keys)
+    }
+
     /// The record of its sealing, when the cache held so many keys.
     pub(super) fn record(&self, sent: usize) -> Record {
         let slots = self.slots.iter().map(|slot| SealedSlot { second: slot.second, keys: slot.keys().collect() });
@@ -91,6 +96,11 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(birth: i64) -> Self {
         Self { birth, ..Self::default() }
+    }
+
+    /// No earlier second is ever used.
+    pub(super) const fn birth(&self) -> i64 {
+        self.birth
     }
 
     pub(super) fn is_pending(&self, key: Key) -> bool {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::metrics::TagSet;
-use std::fs;
+use std::{fs, time::Duration};
 use tempfile::TempDir;
 
 mod compaction;

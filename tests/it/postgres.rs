@@ -6,6 +6,8 @@ mod cluster;
 mod failing;
 mod leading;
 mod load;
+mod races;
 mod replicas;
 mod starting;
 mod tls;
+mod transfer;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::admin::{FileSize, Reason, Trouble, facts::tests::facts as at_the_start};
+use crate::vitals::Outcome;
 use jiff::Timestamp;
 
 fn at(time: &str) -> Timestamp {

@@ -78,6 +78,8 @@ impl Acceptor {
     pub(super) async fn run(mut self) {
         let mut queue: VecDeque<Waiting> = VecDeque::new();
         let mut session: Option<Session> = None;
+        // One whose statement was not waited for to its end.
+        let mut abandoned: Option<Session> = None;
         let mut wait = WAIT_MIN;
         loop {
             if queue.is_empty() {
@@ -95,12 +97,17 @@ impl Acceptor {
                 Ok(new) => {
                     self.answer(queue.drain(..), &new);
                     self.common.note_success();
-                    wait = WAIT_MIN;
+                    (abandoned, wait) = (None, WAIT_MIN);
                     continue;
                 }
                 Err(failure) => failure,
             };
-            if !failure.leaves_session {
+            // The server works on in a session that is given up, or waits for a standby: there is one such session at a time.
+            // What comes next is said in the same one, until the server takes it up or the connection ends.
+            abandoned.take_if(|abandoned| abandoned.client.is_closed());
+            if failure.is_silence && abandoned.is_none() {
+                abandoned = session.take();
+            } else if !failure.is_silence && !failure.leaves_session {
                 session = None;
             }
             let why = failure.unavailable();
@@ -126,7 +133,10 @@ impl Acceptor {
         session: &mut Option<Session>,
         queue: &VecDeque<Waiting>,
     ) -> Result<HashSet<String>, Failure> {
-        let due = queue.iter().map(Waiting::due).min().unwrap_or_else(Instant::now);
+        // Whoever only asks is told in time by others, and cuts nobody short.
+        let is_run = |waiting: &&Waiting| matches!(waiting, Waiting::Run { .. });
+        let due = queue.iter().filter(is_run).map(Waiting::due).min();
+        let due = due.or_else(|| queue.front().map(Waiting::due)).unwrap_or_else(Instant::now);
         let mut lines = HashMap::new();
         for waiting in queue {
             if let Waiting::Run { run, line, now, .. } = waiting
@@ -145,7 +155,7 @@ impl Acceptor {
             // It is committed here, but a standby may not have it.
             session.take_warning().map_or(Ok(new), |warning| Err(Failure::warned(&warning)))
         };
-        let new = tokio::time::timeout_at(due, written).await.map_err(|_| self.common.silent(begun.elapsed()))??;
+        let new = tokio::time::timeout_at(due, written).await.map_err(|_| self.common.silent(PATIENCE))??;
         self.vitals.synced(new.len(), begun.elapsed());
         if !new.is_empty() {
             self.news.notify_one();

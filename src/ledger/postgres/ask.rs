@@ -18,6 +18,9 @@ use tokio_postgres::{Client, Error};
 const PATIENCE: Duration = Duration::from_millis(2500);
 const SET_ASIDE_PATIENCE: Duration = Duration::from_secs(7);
 
+/// How long the exchange of series may take.
+const SERIES_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The wait before a question is asked once more.
 const WAIT: Duration = Duration::from_millis(200);
 
@@ -25,7 +28,8 @@ const WAIT: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Asker {
     pub(super) common: Arc<Common>,
-    pub(super) inbox: UnboundedReceiver<Command>,
+    /// Each question, and when it was asked.
+    pub(super) inbox: UnboundedReceiver<(Instant, Command)>,
     pub(super) reruns: Reruns,
     pub(super) leading: watch::Receiver<Option<i64>>,
     /// What was known last.
@@ -37,18 +41,22 @@ impl Asker {
     /// Works until nobody can ask any more.
     pub(super) async fn run(mut self) {
         let mut session = None;
-        while let Some(command) = self.inbox.recv().await {
+        while let Some((asked_at, command)) = self.inbox.recv().await {
             match command {
+                // Nobody waits any more.
+                Command::Standing { reply } if reply.is_closed() => {}
+                Command::Overview { reply } if reply.is_closed() => {}
+                Command::CountSeries { reply, .. } if reply.is_closed() => {}
                 Command::SetAside { lines, reply } => {
                     let lines: Vec<&str> = lines.lines().collect();
-                    let asked = self.ask(&mut session, SET_ASIDE_PATIENCE, async |client| {
+                    let asked = self.ask(&mut session, asked_at + SET_ASIDE_PATIENCE, async |client| {
                         statements::set_aside(client, &lines).await
                     });
                     answer(reply, asked.await);
                 }
                 Command::Unknown { mut keys, reply } => {
                     let drops = self.reruns == Reruns::Drop;
-                    let asked = self.ask(&mut session, SET_ASIDE_PATIENCE, async |client| {
+                    let asked = self.ask(&mut session, asked_at + SET_ASIDE_PATIENCE, async |client| {
                         statements::unknown(client, &keys, drops).await
                     });
                     let unknown = asked.await;
@@ -62,22 +70,23 @@ impl Asker {
                 }
                 // It tells that somebody is here, and the last that was known.
                 Command::Standing { reply } => {
-                    drop(self.overview(&mut session).await);
+                    drop(self.overview(&mut session, asked_at).await);
                     answer(reply, Ok(self.standing));
                 }
                 Command::Overview { reply } => {
-                    let overview = self.overview(&mut session).await;
+                    let overview = self.overview(&mut session, asked_at).await;
                     answer(reply, overview);
                 }
                 Command::CountSeries { now, reply } => {
                     // Where the others cannot be asked, this replica counts its own.
                     let guard = &self.common;
                     if self.series.is_due(now) {
-                        let asked = tokio::time::timeout(PATIENCE, async {
+                        let turn = async {
                             let session = self.common.session(&mut session).await?;
                             self.series.turn(&session.client, guard, now).await.map_err(Failure::from)
-                        });
-                        if !matches!(asked.await, Ok(Ok(()))) {
+                        };
+                        if let Err(failure) = guard.within(SERIES_PATIENCE, turn).await {
+                            self.common.note(&failure);
                             session = None;
                         }
                     }
@@ -88,8 +97,9 @@ impl Asker {
         }
     }
 
-    async fn overview(&mut self, session: &mut Option<Session>) -> Result<Overview, Unavailable> {
-        let mut overview = self.ask(session, PATIENCE, async |client| statements::overview(client).await).await?;
+    async fn overview(&mut self, session: &mut Option<Session>, asked_at: Instant) -> Result<Overview, Unavailable> {
+        let mut overview =
+            self.ask(session, asked_at + PATIENCE, async |client| statements::overview(client).await).await?;
         overview.capped = self.common.series().capped().collect();
         if let Some(leadership) = &mut overview.leadership {
             leadership.leads = self.leading.borrow().is_some();
@@ -102,10 +112,10 @@ impl Asker {
     async fn ask<T>(
         &self,
         session: &mut Option<Session>,
-        patience: Duration,
+        due: Instant,
         question: impl AsyncFn(&Client) -> Result<T, Error>,
     ) -> Result<T, Unavailable> {
-        let due = Instant::now() + patience;
+        let begun = Instant::now();
         loop {
             let asked = async {
                 let session = self.common.session(session).await?;
@@ -114,7 +124,7 @@ impl Asker {
             let failure = match tokio::time::timeout_at(due, asked).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(failure)) => failure,
-                Err(_) => self.common.silent(patience),
+                Err(_) => self.common.silent(begun.elapsed()),
             };
             *session = None;
             self.common.note(&failure);

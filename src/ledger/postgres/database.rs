@@ -17,20 +17,27 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, NoTls,
+    AsyncMessage, Client, Config, Connection, Error, NoTls,
     config::{Host, SslMode, TargetSessionAttrs},
     error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How long a connection may take, to each host.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a session may take to begin, on whichever host takes writes.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long each address of a host is tried. All hosts are tried at once: one that does not answer keeps nobody.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long the server works on one statement.
 const STATEMENT_TIMEOUT_S: u32 = 5;
+
+/// What warns where somebody cancels a commit that waits for a standby: it then stands on the primary alone, and succeeds.
+/// Source: PostgreSQL's `syncrep.c`.
+const UNSAFE_COMMIT: &str = "SyncRepWaitForLSN";
 
 /// The first version that ends sessions that are idle, which makes the lease.
 const VERSION_MIN: i32 = 14;
@@ -44,7 +51,7 @@ pub enum DatabaseError {
         /// Which, without secrets.
         database: String,
         /// What it or the system said.
-        source: tokio_postgres::Error,
+        source: Error,
     },
     /// It does not answer in time.
     #[error("{database}: no answer for {} s", .after.as_secs())]
@@ -128,9 +135,11 @@ impl DatabaseError {
 /// A database, and the schema in it that is ours.
 #[derive(Clone)]
 pub struct Database {
-    config: Config,
+    /// For each host.
+    configs: Vec<Config>,
     tls: Option<ClientConfig>,
     password_file: Option<PathBuf>,
+    is_private: bool,
     /// Where it is, as it can be shown.
     shown: String,
     /// The name of the schema.
@@ -180,15 +189,15 @@ impl Database {
         }
         let plain = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
         // What it says of a URL it cannot read could hold what a password has become.
-        let mut config: Config = plain.parse().map_err(|_| bad("it is not a URL of a PostgreSQL database"))?;
+        let config: Config = plain.parse().map_err(|_| bad("it is not a URL of a PostgreSQL database"))?;
         if config.get_password().is_some() {
             return Err(ConfigError::LedgerPassword);
         }
         if config.get_hosts().is_empty() {
             return Err(bad("it names no host, nor a folder of sockets as ?host=/var/run/postgresql"));
         }
-        if let (None, Some(password)) = (password_file, password) {
-            config.password(password);
+        if !config.get_hostaddrs().is_empty() {
+            return Err(bad("hostaddr: name the host alone"));
         }
         let is_near = config.get_hosts().iter().all(is_near);
         let is_verified = match sslmode.as_deref() {
@@ -198,19 +207,13 @@ impl Database {
             Some(other) => return Err(bad(&format!("sslmode={other} is neither verify-full nor disable"))),
         };
         let tls = is_verified.then(|| client_config(roots.as_deref())).transpose()?;
-        config
-            .ssl_mode(if is_verified { SslMode::Require } else { SslMode::Disable })
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
-            .application_name("runhound")
-            .connect_timeout(CONNECT_TIMEOUT)
-            .keepalives_idle(Duration::from_secs(5))
-            .keepalives_interval(Duration::from_secs(2))
-            .keepalives_retries(3)
-            .tcp_user_timeout(Duration::from_secs(10));
+        let password = password.filter(|_| password_file.is_none());
+        let mode_of_tls = if is_verified { SslMode::Require } else { SslMode::Disable };
         Ok(Self {
             shown: shown(&config),
-            config,
+            configs: (0..config.get_hosts().len()).map(|host| of_host(&config, host, mode_of_tls, password)).collect(),
             tls,
+            is_private: is_verified || is_near,
             password_file: password_file.map(Path::to_owned),
             schema: match mode {
                 Mode::Live => "runhound",
@@ -222,73 +225,96 @@ impl Database {
 
     /// Whether what goes to it is encrypted, or stays on this machine.
     #[must_use]
-    pub fn is_private(&self) -> bool {
-        self.tls.is_some() || self.config.get_hosts().iter().all(is_near)
+    pub const fn is_private(&self) -> bool {
+        self.is_private
     }
 
-    /// Begins a session.
+    /// Begins a session with the host that takes writes.
     pub(super) async fn connect(&self) -> Result<Session, DatabaseError> {
-        let mut config = self.config.clone();
-        if let Some(path) = &self.password_file {
-            let password = fs::read_to_string(path);
-            let password = password.map_err(|source| DatabaseError::Password { path: path.clone(), source })?;
-            config.password(password.trim_end_matches(['\r', '\n']));
+        let mut tries = JoinSet::new();
+        for config in &self.configs {
+            let mut config = config.clone();
+            if let Some(path) = &self.password_file {
+                let password = fs::read_to_string(path);
+                let password = password.map_err(|source| DatabaseError::Password { path: path.clone(), source })?;
+                config.password(password.trim_end_matches(['\r', '\n']));
+            }
+            tries.spawn(begin(config, self.tls.clone(), self.schema));
         }
-        // Where there are several hosts, or one does not answer within a session's beginning.
-        let after = CONNECT_TIMEOUT * 2;
-        let begun = tokio::time::timeout(after, async {
-            let session = match &self.tls {
-                Some(tls) => Session::new(config.connect(MakeRustlsConnect::new(tls.clone())).await?),
-                None => Session::new(config.connect(NoTls).await?),
-            };
-            let unfit = self.begin(&session.client).await?;
-            Ok((session, unfit))
-        });
-        match begun.await {
-            Ok(Ok((session, None))) => Ok(session),
-            Ok(Ok((_, Some(what)))) => Err(DatabaseError::Unfit { database: self.to_string(), what }),
-            Ok(Err(source)) => Err(self.failed(source)),
-            Err(_) => Err(DatabaseError::Silent { database: self.to_string(), after }),
-        }
+        let first = async {
+            let mut failed: Option<Error> = None;
+            while let Some(tried) = tries.join_next().await {
+                match tried {
+                    Ok(Ok((session, None))) => return Ok(session),
+                    Ok(Ok((_, Some(what)))) => {
+                        return Err(DatabaseError::Unfit { database: self.to_string(), what });
+                    }
+                    // What a server says tells more than that another one says nothing.
+                    Ok(Err(error)) if failed.as_ref().is_none_or(|failed| failed.code().is_none()) => {
+                        failed = Some(error);
+                    }
+                    Ok(Err(_)) => {}
+                    Err(panicked) => log::error!("a try to connect has failed: {panicked}"),
+                }
+            }
+            Err(failed.map_or_else(|| self.silent(BEGIN_TIMEOUT), |source| self.failed(source)))
+        };
+        tokio::time::timeout(BEGIN_TIMEOUT, first).await.unwrap_or_else(|_| Err(self.silent(BEGIN_TIMEOUT)))
     }
 
-    pub(super) fn failed(&self, source: tokio_postgres::Error) -> DatabaseError {
+    pub(super) fn silent(&self, after: Duration) -> DatabaseError {
+        DatabaseError::Silent { database: self.to_string(), after }
+    }
+
+    pub(super) fn failed(&self, source: Error) -> DatabaseError {
         DatabaseError::Failed { database: self.to_string(), source }
     }
+}
 
-    /// States what a session relies on, whatever server, database or role say; and what cannot be stated is looked at.
-    async fn begin(&self, client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
-        let schema = self.schema;
-        let stated = format!(
-            "SET search_path TO {schema}; SET default_transaction_isolation TO 'read committed'; SET TimeZone TO 'UTC'; \
-             SET statement_timeout TO '{STATEMENT_TIMEOUT_S}s'; SET lock_timeout TO '{STATEMENT_TIMEOUT_S}s'; \
-             SET client_min_messages TO warning; \
-             SELECT set_config('synchronous_commit', 'on', false) \
-                WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
-        );
-        client.batch_execute(&stated).await?;
-        let row = client
-            .query_one(
-                "SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync', true), \
-                    current_setting('synchronous_commit'), current_setting('server_encoding')",
-                &[],
-            )
-            .await?;
-        let (version, fsync, commit): (i32, Option<String>, String) = (row.get(0), row.get(1), row.get(2));
-        let encoding: String = row.get(3);
-        Ok(if version < VERSION_MIN {
-            Some(format!("PostgreSQL {version} is too old: {VERSION_MIN} or later is needed"))
-        } else if fsync.as_deref() == Some("off") {
-            Some("fsync is off: what it commits may be lost".to_owned())
-        } else if !["on", "remote_apply"].contains(&commit.as_str()) {
-            Some(format!("synchronous_commit is {commit}, and cannot be set to on"))
-        } else if encoding != "UTF8" {
-            // A run whose name has another character could never be recorded, nor could those that wait beside it.
-            Some(format!("its encoding is {encoding}, and UTF8 is needed"))
-        } else {
-            None
-        })
-    }
+/// Begins a session with one host. If something about it breaks a guarantee, that is told too.
+async fn begin(config: Config, tls: Option<ClientConfig>, schema: &str) -> Result<(Session, Option<String>), Error> {
+    let session = match tls {
+        Some(tls) => Session::new(config.connect(MakeRustlsConnect::new(tls)).await?),
+        None => Session::new(config.connect(NoTls).await?),
+    };
+    let unfit = state(&session.client, schema).await?;
+    Ok((session, unfit))
+}
+
+/// States what a session relies on, whatever server, database or role say; and what cannot be stated is looked at.
+async fn state(client: &Client, schema: &str) -> Result<Option<String>, Error> {
+    // Functions that must use an index say so by a price on all else, for which each of their statements would be compiled.
+    let stated = format!(
+        "SET search_path TO {schema}; SET default_transaction_isolation TO 'read committed'; SET TimeZone TO 'UTC'; \
+             SET jit TO off; \
+         SET statement_timeout TO '{STATEMENT_TIMEOUT_S}s'; SET lock_timeout TO '{STATEMENT_TIMEOUT_S}s'; \
+         SET client_min_messages TO warning; \
+         SELECT set_config('synchronous_commit', 'on', false) \
+            WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+    );
+    client.batch_execute(&stated).await?;
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync', true), \
+                current_setting('synchronous_commit'), current_setting('server_encoding')",
+            &[],
+        )
+        .await?;
+    let (version, fsync): (i32, Option<String>) = (row.get(0), row.get(1));
+    let (commit, encoding): (String, String) = (row.get(2), row.get(3));
+    Ok(if version < VERSION_MIN {
+        Some(format!("PostgreSQL {version} is too old: {VERSION_MIN} or later is needed"))
+    } else if fsync.as_deref() == Some("off") {
+        Some("fsync is off: what it commits may be lost".to_owned())
+    } else if encoding != "UTF8" {
+        Some(format!(
+            "its encoding is {encoding}, and names on GitHub are UTF-8: make one with `createdb -T template0 -E UTF8`"
+        ))
+    } else if !["on", "remote_apply"].contains(&commit.as_str()) {
+        Some(format!("synchronous_commit is {commit}, and cannot be set to on"))
+    } else {
+        None
+    })
 }
 
 /// A session, which ends when this is dropped.
@@ -312,7 +338,9 @@ impl Session {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notice(notice))) => {
                         log::warn!("the database: {notice}");
-                        *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice.to_string());
+                        if notice.routine() == Some(UNSAFE_COMMIT) {
+                            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice.to_string());
+                        }
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return log::debug!("a session ended: {}", explain(&error)),
@@ -323,8 +351,7 @@ impl Session {
         Self { client, connection, warning }
     }
 
-    /// What the server has warned of. A commit that somebody cancels while it waits for a standby succeeds with a warning.
-    /// Source: PostgreSQL's `SyncRepWaitForLSN`, in `syncrep.c`.
+    /// What the server has warned of a commit.
     pub(super) fn take_warning(&self) -> Option<String> {
         self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -340,6 +367,41 @@ impl Drop for Session {
         // A server that hangs would never take the end of the session.
         self.connection.abort();
     }
+}
+
+/// The same for one of its hosts, and what holds for all of ours.
+fn of_host(config: &Config, host: usize, ssl_mode: SslMode, password: Option<&str>) -> Config {
+    let mut one = Config::new();
+    match config.get_hosts().get(host) {
+        Some(Host::Unix(folder)) => one.host_path(folder),
+        Some(Host::Tcp(name)) => one.host(name),
+        None => &mut one,
+    };
+    let ports = config.get_ports();
+    if let Some(port) = ports.get(host).or(ports.first()) {
+        one.port(*port);
+    }
+    if let Some(user) = config.get_user() {
+        one.user(user);
+    }
+    if let Some(database) = config.get_dbname() {
+        one.dbname(database);
+    }
+    if let Some(options) = config.get_options() {
+        one.options(options);
+    }
+    if let Some(password) = password {
+        one.password(password);
+    }
+    one.ssl_mode(ssl_mode)
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
+        .application_name("runhound")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives_idle(Duration::from_secs(5))
+        .keepalives_interval(Duration::from_secs(2))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(10));
+    one
 }
 
 /// Whether it can only be this machine.
@@ -379,3 +441,6 @@ fn client_config(roots: Option<&Path>) -> Result<ClientConfig, ConfigError> {
     }
     outgoing::tls(store).map_err(|error| bad(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,33 +4,19 @@
 //! session and only while the term is its own. A session that says nothing for the lease is ended by the server. When anything
 //! fails, the term is over: what is known then stands in the database, and whoever leads next begins with that.
 
-use super::{
-    Common, Failure,
-    database::Session,
-    statements::{self, Last},
-    text,
-};
+use super::{Common, Failure, reign::Reign, statements};
 use crate::{
-    event::Key,
-    explain::explain,
     ledger::{
-        Batch, Choice, Sealed, Term, Unavailable,
-        keeper::{Command, answer},
-        record::Record,
-        state::State,
+        Sealed, Term, Unavailable,
+        keeper::{Command, Reply, answer},
     },
-    metrics::TagSet,
     vitals::Vitals,
 };
-use sha2::{Digest, Sha256};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc::UnboundedReceiver, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, interval_at},
 };
-
-/// After so long without a word from whoever leads, the server ends its session.
-pub(super) const LEASE: Duration = Duration::from_secs(10);
 
 /// How often whoever leads says something, and others try to lead.
 const BEAT: Duration = Duration::from_secs(1);
@@ -55,20 +41,8 @@ pub(super) struct Leader {
     pub(super) vitals: Arc<Vitals>,
     /// Whether somebody has asked to deliver.
     pub(super) is_wanted: bool,
-}
-
-/// A term, and what its leader knows in it.
-#[derive(Debug)]
-struct Reign {
-    session: Session,
-    term: i64,
-    birth: i64,
-    /// The open batch with its runs, and nothing else that lasts.
-    state: State,
-    /// Whether who delivers has been told of this term, and what is asked is asked in it.
-    is_told: bool,
-    /// The last second that delivery told, by Datadog's clock.
-    now: Option<i64>,
+    /// Whether a term of this process is over.
+    pub(super) has_led: bool,
 }
 
 impl Leader {
@@ -77,6 +51,7 @@ impl Leader {
         while let Some(reign) = self.campaign().await {
             let term = reign.term;
             log::info!("this replica delivers from now on: term {term}");
+            self.common.note_success();
             self.leading.send_replace(Some(term));
             self.news.notify_one();
             let ended = self.reign(reign).await;
@@ -101,55 +76,32 @@ impl Leader {
             }
         }
         let mut session = None;
-        let mut ticks = interval(BEAT);
+        // Whoever has just lost its term leaves the next one to others, and what fails each time fails once a second.
+        let first = Instant::now() + if self.has_led { BEAT } else { Duration::ZERO };
+        let mut ticks = interval_at(first, BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Self { common, inbox, .. } = self;
         loop {
-            tokio::select! {
-                command = self.inbox.recv() => refuse(command?, &Unavailable("this replica does not deliver".to_owned())),
-                _ = ticks.tick() => match tokio::time::timeout(PATIENCE, self.begin(&mut session)).await {
-                    Ok(Ok(Some(reign))) => return Some(reign),
-                    Ok(Ok(None)) => {}
-                    Ok(Err(failure)) => {
-                        session = None;
-                        self.common.note(&failure);
-                    }
-                    Err(_) => {
-                        session = None;
-                        self.common.note(&self.common.silent(PATIENCE));
-                    }
-                },
-            }
-        }
-    }
-
-    /// Begins a term, if nobody leads.
-    async fn begin(&self, kept: &mut Option<Session>) -> Result<Option<Reign>, Failure> {
-        let session = if let Some(session) = kept.take() {
-            session
-        } else {
-            let session = self.common.database.connect().await?;
-            let seconds = LEASE.as_secs();
-            let lease = format!("SET idle_session_timeout TO '{seconds}s'; SET tcp_user_timeout TO '{seconds}s'");
-            session.client.batch_execute(&lease).await?;
-            session
-        };
-        let Some(begun) = statements::lead(&session.client, &self.common.name).await? else {
-            *kept = Some(session);
-            return Ok(None);
-        };
-        let mut state = State::new(begun.birth);
-        if let Some(batch) = &begun.batch {
-            let sealed = record(batch)?;
-            let Record::Seal { slots, .. } = &sealed else {
-                return Err(Failure::unreadable("the open batch"));
+            let tried = async {
+                ticks.tick().await;
+                common.within(PATIENCE, Reign::begin(common, &mut session)).await
             };
-            let keys: Vec<Key> = slots.iter().flat_map(|slot| &slot.keys).copied().collect();
-            for run in statements::runs(&session.client, &keys).await? {
-                apply(&mut state, record(&run)?)?;
+            tokio::pin!(tried);
+            let begun = loop {
+                tokio::select! {
+                    command = inbox.recv() => refuse(command?, &Failure::deposed().unavailable()),
+                    begun = &mut tried => break begun,
+                }
+            };
+            match begun {
+                Ok(Some(reign)) => {
+                    self.has_led = true;
+                    return Some(reign);
+                }
+                Ok(None) => {}
+                Err(failure) => common.note(&failure),
             }
-            apply(&mut state, sealed)?;
         }
-        Ok(Some(Reign { session, term: begun.term, birth: begun.birth, state, is_told: false, now: None }))
     }
 
     /// Does what is asked until the term is over, and why; `None` once nobody asks any more.
@@ -164,15 +116,13 @@ impl Leader {
                         reign.resign().await;
                         return None;
                     };
-                    tokio::time::timeout(PATIENCE, self.take(&mut reign, command)).await
+                    self.take(&mut reign, command).await
                 }
-                _ = beats.tick() => tokio::time::timeout(PATIENCE, self.beat(&reign)).await,
-                () = reign.session.ended() => Ok(Err(Failure::deposed())),
+                _ = beats.tick() => self.common.within(PATIENCE, self.beat(&reign)).await,
+                () = reign.session.ended() => Err(Failure::deposed()),
             };
-            match done {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => return Some(failure),
-                Err(_) => return Some(self.common.silent(PATIENCE)),
+            if let Err(failure) = done {
+                return Some(failure);
             }
             if keep_house_at <= Instant::now() {
                 keep_house_at = Instant::now() + HOUSEKEEPING_EVERY;
@@ -207,22 +157,25 @@ impl Leader {
         }
         match command {
             Command::Seal { now, limit, choice, reply } => {
-                let sealed = reign.seal(now, limit, &choice).await;
-                if let Ok(Sealed::Batch(batch)) = &sealed {
+                let was_open = reign.state.batch().is_some();
+                let sealed = self.common.within(PATIENCE, reign.seal(now, limit, &choice)).await;
+                if let (false, Ok(Sealed::Batch(batch))) = (was_open, &sealed) {
                     self.vitals.restamp(batch.restamped());
                 }
                 told(reply, sealed)
             }
-            Command::Unseal { keys, in_doubt, reply } => told(reply, reign.unseal(keys, in_doubt).await),
-            Command::Reject { keys, reply } => told(reply, reign.reject(keys).await),
-            Command::Mark { keys, reply } => told(reply, reign.mark(&keys).await),
+            Command::Unseal { keys, in_doubt, reply } => {
+                told(reply, self.common.within(PATIENCE, reign.unseal(keys, in_doubt)).await)
+            }
+            Command::Reject { keys, reply } => told(reply, self.common.within(PATIENCE, reign.reject(keys)).await),
+            Command::Mark { keys, reply } => told(reply, self.common.within(PATIENCE, reign.mark(&keys)).await),
             other => unreachable!("this is asked elsewhere: {other:?}"),
         }
     }
 }
 
 /// Answers, and keeps the failure for oneself too.
-fn told<T>(reply: crate::ledger::keeper::Reply<T>, result: Result<T, Failure>) -> Result<(), Failure> {
+fn told<T>(reply: Reply<T>, result: Result<T, Failure>) -> Result<(), Failure> {
     match result {
         Ok(value) => {
             answer(reply, Ok(value));
@@ -247,150 +200,6 @@ fn refuse(command: Command, why: &Unavailable) {
     }
 }
 
-impl Reign {
-    /// Gives the open batch, sealing one first if there is none.
-    async fn seal(&mut self, now: i64, limit: usize, choice: &Choice) -> Result<Sealed, Failure> {
-        self.now = Some(now);
-        if let Some(batch) = self.state.batch() {
-            return Ok(Sealed::Batch(batch.clone()));
-        }
-        let waiting = statements::waiting(&self.session.client, choice).await?;
-        if waiting.is_empty() {
-            return Ok(Sealed::Nothing);
-        }
-        let families = self.load(&waiting).await?;
-        let Some(slots) = self.state.plan(now, limit, choice) else {
-            return Ok(Sealed::Later);
-        };
-        apply(&mut self.state, Record::Seal { at: now, sent: 0, slots })?;
-        let Some(batch) = self.state.batch().cloned() else {
-            return Ok(Sealed::Nothing);
-        };
-        let last = families.last_of(&batch);
-        self.is_mine(statements::seal(&self.session.client, self.term, &text(batch.record(0).line()), &last).await?)?;
-        Ok(Sealed::Batch(batch))
-    }
-
-    /// Takes up these runs, and which seconds are used already.
-    async fn load(&mut self, waiting: &[String]) -> Result<Families, Failure> {
-        self.state = State::new(self.birth);
-        let mut families = Families::default();
-        for line in waiting {
-            let accepted = record(line)?;
-            if let Record::Accept(run) = &accepted {
-                families.meet(&run.tag_set);
-            }
-            apply(&mut self.state, accepted)?;
-        }
-        for (digest, second) in statements::last_seconds(&self.session.client, &families.digests()).await? {
-            if let Some(tag_set) = families.of_digest(&digest) {
-                apply(&mut self.state, Record::Last { tag_set, second })?;
-            }
-        }
-        Ok(families)
-    }
-
-    async fn unseal(&mut self, keys: Vec<Key>, in_doubt: bool) -> Result<(), Failure> {
-        let keys = self.pending(keys);
-        apply(&mut self.state, Record::Unseal { keys, in_doubt })?;
-        self.settle(&[], &[]).await
-    }
-
-    async fn reject(&mut self, keys: Vec<Key>) -> Result<(), Failure> {
-        let keys = self.pending(keys);
-        apply(&mut self.state, Record::Reject { keys: keys.clone() })?;
-        self.settle(&[], &keys).await
-    }
-
-    async fn mark(&mut self, keys: &[Key]) -> Result<(), Failure> {
-        self.state.settle(keys);
-        self.settle(keys, &[]).await
-    }
-
-    /// A slot that is sent whole may hold runs that are settled already; only the others can still change.
-    fn pending(&self, keys: Vec<Key>) -> Vec<Key> {
-        keys.into_iter().filter(|key| self.state.is_pending(*key)).collect()
-    }
-
-    async fn settle(&self, taken: &[Key], refused: &[Key]) -> Result<(), Failure> {
-        let rest = self.state.batch().map(|batch| text(batch.record(0).line()));
-        self.is_mine(statements::settle(&self.session.client, self.term, rest.as_deref(), taken, refused).await?)
-    }
-
-    /// What was asked for is done and committed, if the term is this one's still.
-    fn is_mine(&self, is_mine: bool) -> Result<(), Failure> {
-        match self.session.take_warning() {
-            Some(warning) => Err(Failure::warned(&warning)),
-            None if is_mine => Ok(()),
-            None => Err(Failure::deposed()),
-        }
-    }
-
-    /// So that another one leads at once.
-    async fn resign(self) {
-        let resigned = tokio::time::timeout(BEAT, statements::resign(&self.session.client, self.term)).await;
-        if !matches!(resigned, Ok(Ok(()))) {
-            log::warn!("another replica delivers once the session of this one has ended");
-        }
-    }
-}
-
-/// The families of tag sets that waiting runs have, by the digest that stands for each in the database.
-#[derive(Debug, Default)]
-struct Families(HashMap<Arc<TagSet>, (Vec<u8>, Arc<TagSet>)>);
-
-impl Families {
-    fn meet(&mut self, tag_set: &Arc<TagSet>) {
-        if !self.0.contains_key(tag_set) {
-            let family = tag_set.family().map_or_else(|| Arc::clone(tag_set), Arc::new);
-            let digest = Sha256::digest(family_text(&family)).to_vec();
-            self.0.insert(Arc::clone(tag_set), (digest, family));
-        }
-    }
-
-    fn digests(&self) -> Vec<Vec<u8>> {
-        self.0.values().map(|(digest, _)| digest.clone()).collect()
-    }
-
-    fn of_digest(&self, digest: &[u8]) -> Option<Arc<TagSet>> {
-        self.0.values().find(|(known, _)| known == digest).map(|(_, family)| Arc::clone(family))
-    }
-
-    /// The last second that each of them has in a batch.
-    fn last_of(&self, batch: &Batch) -> Vec<Last> {
-        let mut last: HashMap<&[u8], Last> = HashMap::new();
-        for slot in &batch.slots {
-            let Some((digest, family)) = slot.tag_set().and_then(|tag_set| self.0.get(tag_set)) else {
-                continue;
-            };
-            let known = last.entry(digest).or_insert_with(|| Last {
-                digest: digest.clone(),
-                family: family_text(family),
-                second: slot.second,
-                is_historical: family.is_historical(),
-            });
-            known.second = known.second.max(slot.second);
-        }
-        last.into_values().collect()
-    }
-}
-
-/// A family as the database has it.
-pub(super) fn family_text(family: &TagSet) -> String {
-    match serde_json::to_string(family) {
-        Ok(text) => text,
-        Err(error) => unreachable!("plain data always serialises: {error}"),
-    }
-}
-
-pub(super) fn record(line: &str) -> Result<Record, Failure> {
-    serde_json::from_str(line).map_err(|error| Failure::unreadable(&format!("a record ({error})")))
-}
-
-fn apply(state: &mut State, record: Record) -> Result<(), Failure> {
-    state.apply(record).map_err(|error| Failure::unreadable(&error.to_string()))
-}
-
 /// Partitions for the months to come, none for those too long ago, and no seconds that no run could be given again. It has a
 /// session of its own: nobody waits for it, and it waits for nobody.
 async fn keep_house(common: Arc<Common>, now: Option<i64>) {
@@ -399,11 +208,14 @@ async fn keep_house(common: Arc<Common>, now: Option<i64>) {
         session.client.batch_execute("SET lock_timeout TO '200ms'; SET statement_timeout TO '10min'").await?;
         session.client.batch_execute("SELECT make_partitions()").await?;
         let days = common.database.retention_days;
-        while let Some(dropped) =
+        // One an hour: a clock that is wrong for a moment does not forget everything.
+        if let Some(dropped) =
             session.client.query_one("SELECT drop_partition($1)", &[&days]).await?.get::<_, Option<String>>(0)
         {
             log::info!("{dropped}: the keys of runs sent more than {days} days ago are forgotten");
         }
+        let old_series = "DELETE FROM series WHERE told_at < now() - interval '31 days'";
+        session.client.batch_execute(old_series).await?;
         if let Some(now) = now {
             let forget = "DELETE FROM last_second WHERE second + $1 <= $2 AND NOT is_historical";
             session.client.execute(forget, &[&LAST_KEPT_S, &now]).await?;
@@ -412,15 +224,5 @@ async fn keep_house(common: Arc<Common>, now: Option<i64>) {
     };
     if let Err(failure) = kept.await {
         log::warn!("partitions are looked after again in an hour: {}", failure.unavailable());
-    }
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        use tokio_postgres::error::SqlState;
-        let leaves_session = error
-            .code()
-            .is_some_and(|code| [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code));
-        Self { why: format!("the database: {}", explain(&error)), may_pass: true, leaves_session }
     }
 }

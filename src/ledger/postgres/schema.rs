@@ -8,16 +8,26 @@ use tokio_postgres::Error;
 /// The formats, in their order, each as what makes it of the one before.
 const STEPS: [&str; 1] = [include_str!("schema.sql")];
 
-/// Makes the schema what this version works with. `birth` is the second that a new ledger carries.
-pub(super) async fn migrate(database: &Database, session: &mut Session, birth: i64) -> Result<(), DatabaseError> {
-    let format = bring_up(database.schema, session, birth).await.map_err(|source| database.failed(source))?;
-    match format {
-        Some(found) => Err(DatabaseError::Format { database: database.to_string(), schema: database.schema, found }),
-        None => Ok(()),
-    }
+/// The format that this version works with.
+fn newest() -> i32 {
+    i32::try_from(STEPS.len()).unwrap_or(i32::MAX)
 }
 
-/// The format of the schema, if there is one.
+/// What a later version made is not for this one.
+pub(super) fn refuse_unknown(database: &Database, found: i32) -> Result<(), DatabaseError> {
+    if found <= newest() {
+        return Ok(());
+    }
+    Err(DatabaseError::Format { database: database.to_string(), schema: database.schema, found })
+}
+
+/// Makes the schema what this version works with. `birth` is the second that a new ledger carries.
+pub(super) async fn migrate(database: &Database, session: &mut Session, birth: i64) -> Result<(), DatabaseError> {
+    let found = bring_up(database.schema, session, birth).await.map_err(|source| database.failed(source))?;
+    refuse_unknown(database, found)
+}
+
+/// The format of the ledger in the schema, if there is one.
 pub(super) async fn format(schema: &str, session: &Session) -> Result<Option<i32>, Error> {
     let exists = session.client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.ledger")]).await?;
     if !exists.get::<_, bool>(0) {
@@ -26,15 +36,15 @@ pub(super) async fn format(schema: &str, session: &Session) -> Result<Option<i32
     session.client.query_opt("SELECT format FROM ledger", &[]).await.map(|row| row.map(|row| row.get(0)))
 }
 
-/// The format that is there, if this version does not know it.
-async fn bring_up(schema: &str, session: &mut Session, birth: i64) -> Result<Option<i32>, Error> {
-    let newest = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
+/// The format that is there then. That of a later version is left as it is.
+async fn bring_up(schema: &str, session: &mut Session, birth: i64) -> Result<i32, Error> {
+    let newest = newest();
     match format(schema, session).await? {
         // Nothing is locked where nothing is to be done: replicas start while others work.
         Some(found) if found == newest => {
-            return session.client.batch_execute("SELECT make_partitions()").await.map(|()| None);
+            return session.client.batch_execute("SELECT make_partitions()").await.map(|()| found);
         }
-        Some(found) if found > newest => return Ok(Some(found)),
+        Some(found) if found > newest => return Ok(found),
         _ => {}
     }
     let transaction = session.client.transaction().await?;
@@ -46,7 +56,7 @@ async fn bring_up(schema: &str, session: &mut Session, birth: i64) -> Result<Opt
     let found: i32 =
         if exists.get(0) { transaction.query_one("SELECT format FROM ledger", &[]).await?.get(0) } else { 0 };
     if found > newest {
-        return Ok(Some(found));
+        return Ok(found);
     }
     for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         log::info!("making the schema {schema}");
@@ -55,6 +65,5 @@ async fn bring_up(schema: &str, session: &mut Session, birth: i64) -> Result<Opt
     let written = "INSERT INTO ledger (format, birth) VALUES ($1, $2) ON CONFLICT (is_only) DO UPDATE SET format = $1";
     transaction.execute(written, &[&newest, &birth]).await?;
     transaction.batch_execute("SELECT make_partitions()").await?;
-    transaction.commit().await?;
-    Ok(None)
+    transaction.commit().await.map(|()| newest)
 }

@@ -7,6 +7,9 @@ use crate::metrics::{REMEMBERED_S, SavedTagSet, Seen};
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, Error, types::Type};
 
+/// How many tag sets are told at a time.
+const CHUNK: usize = 2_000;
+
 /// How often it is told and learned, in seconds.
 const EVERY_S: u64 = 60;
 
@@ -25,27 +28,17 @@ impl Exchange {
 
     /// Tells what was seen since the last time, and learns what others have told since.
     pub(super) async fn turn(&mut self, client: &Client, common: &Common, now: i64) -> Result<(), Error> {
-        let told = common.series().seen_since(self.done_at.unwrap_or(i64::MIN));
-        let (digests, texts): (Vec<Vec<u8>>, Vec<String>) = told.iter().map(key).unzip();
-        let seen: Vec<i64> = told.iter().map(|told| told.seen.any).collect();
-        let timed: Vec<Option<i64>> = told.iter().map(|told| told.seen.timed).collect();
-        let queued: Vec<Option<i64>> = told.iter().map(|told| told.seen.queued).collect();
-        let tell = "INSERT INTO series AS s (digest, tag_set, seen, timed, queued) \
-                SELECT * FROM unnest($1, $2, $3, $4, $5) AS t (digest, tag_set, seen, timed, queued) ORDER BY digest \
-            ON CONFLICT (digest) DO UPDATE SET seen = greatest(s.seen, excluded.seen), told_at = now(), \
-                timed = greatest(s.timed, excluded.timed), queued = greatest(s.queued, excluded.queued)";
-        client
-            .execute_typed(
-                tell,
-                &[
-                    (&digests, Type::BYTEA_ARRAY),
-                    (&texts, Type::TEXT_ARRAY),
-                    (&seen, Type::INT8_ARRAY),
-                    (&timed, Type::INT8_ARRAY),
-                    (&queued, Type::INT8_ARRAY),
-                ],
-            )
-            .await?;
+        let seen = common.series().seen_since(self.done_at.unwrap_or(i64::MIN));
+        for told in seen.chunks(CHUNK) {
+            tell(client, told).await?;
+        }
+        self.learn(client, common, now).await?;
+        self.done_at = Some(now);
+        Ok(())
+    }
+
+    /// What a replica begins with: nothing of it needs to be told.
+    pub(super) async fn begin(&mut self, client: &Client, common: &Common, now: i64) -> Result<(), Error> {
         self.learn(client, common, now).await?;
         self.done_at = Some(now);
         Ok(())
@@ -70,7 +63,31 @@ impl Exchange {
     }
 }
 
+async fn tell(client: &Client, told: &[SavedTagSet]) -> Result<(), Error> {
+    let (digests, texts): (Vec<Vec<u8>>, Vec<String>) = told.iter().map(key).unzip();
+    let seen: Vec<i64> = told.iter().map(|told| told.seen.any).collect();
+    let timed: Vec<Option<i64>> = told.iter().map(|told| told.seen.timed).collect();
+    let queued: Vec<Option<i64>> = told.iter().map(|told| told.seen.queued).collect();
+    let tell = "INSERT INTO series AS s (digest, tag_set, seen, timed, queued) \
+                SELECT * FROM unnest($1, $2, $3, $4, $5) AS t (digest, tag_set, seen, timed, queued) ORDER BY digest \
+            ON CONFLICT (digest) DO UPDATE SET seen = greatest(s.seen, excluded.seen), told_at = now(), \
+                timed = greatest(s.timed, excluded.timed), queued = greatest(s.queued, excluded.queued)";
+    client
+        .execute_typed(
+            tell,
+            &[
+                (&digests, Type::BYTEA_ARRAY),
+                (&texts, Type::TEXT_ARRAY),
+                (&seen, Type::INT8_ARRAY),
+                (&timed, Type::INT8_ARRAY),
+                (&queued, Type::INT8_ARRAY),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
 fn key(saved: &SavedTagSet) -> (Vec<u8>, String) {
-    let text = super::lead::family_text(&saved.tag_set);
+    let text = super::reign::family_text(&saved.tag_set);
     (Sha256::digest(&text).to_vec(), text)
 }

@@ -1,6 +1,7 @@
 //! What is said to the database, a statement each.
 //!
-//! Invariant: each is one round trip and one transaction, and costs the same however much was ever sent.
+//! Invariant: each is one transaction, and costs the same however much was ever sent; what is said for a run that is accepted, for
+//! a seal and for a mark is one round trip.
 
 use super::Failure;
 use crate::{
@@ -12,9 +13,6 @@ use tokio_postgres::{
     Client, Error, Row,
     types::{ToSql, Type},
 };
-
-/// The most runs that a batch is planned of.
-const WINDOW: i64 = 10_000;
 
 type Parameters<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
 
@@ -71,14 +69,15 @@ pub(super) async fn resign(client: &Client, term: i64) -> Result<(), Error> {
 }
 
 /// Runs that wait, in the order of their acceptance, up to a window of them.
-pub(super) async fn waiting(client: &Client, choice: &Choice) -> Result<Vec<String>, Error> {
+pub(super) async fn waiting(client: &Client, choice: &Choice, window: usize) -> Result<Vec<String>, Error> {
+    let window = i64::try_from(window).unwrap_or(i64::MAX);
     let (condition, keys) = match choice {
-        Choice::Except(keys) => ("key <> ALL ($1)", keys),
+        Choice::Except(keys) => ("NOT EXISTS (SELECT FROM unnest($1) AS t (key) WHERE t.key = pending.key)", keys),
         Choice::Only(keys) => ("key = ANY ($1)", keys),
     };
     let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
     let statement = format!("SELECT run FROM pending WHERE {condition} ORDER BY number LIMIT $2");
-    let rows = client.query_typed(&statement, &[(&keys, Type::TEXT_ARRAY), (&WINDOW, Type::INT8)]).await?;
+    let rows = client.query_typed(&statement, &[(&keys, Type::TEXT_ARRAY), (&window, Type::INT8)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -87,6 +86,14 @@ pub(super) async fn runs(client: &Client, keys: &[Key]) -> Result<Vec<String>, E
     let statement = "SELECT run FROM pending WHERE key = ANY ($1) ORDER BY number";
     let rows = client.query_typed(statement, &[(&texts(keys), Type::TEXT_ARRAY)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Those of these keys that were sent.
+pub(super) async fn sent_of(client: &Client, keys: &[Key]) -> Result<Vec<Key>, Error> {
+    let statement = "SELECT t.key FROM unnest($1) AS t (key) WHERE is_sent(t.key, false)";
+    let rows = client.query_typed(statement, &[(&texts(keys), Type::TEXT_ARRAY)]).await?;
+    let sent: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
+    Ok(keys.iter().filter(|key| sent.contains(&key.to_string())).copied().collect())
 }
 
 /// The last used second of a family of tag sets.
@@ -155,7 +162,12 @@ pub(super) async fn set_aside(client: &Client, lines: &[&str]) -> Result<(), Err
 /// What an operator asks. Which tags are capped is known elsewhere.
 pub(super) async fn overview(client: &Client) -> Result<Overview, Error> {
     let statement = "SELECT sent, leader, extract(epoch FROM since)::bigint, (SELECT count(*) FROM pending), \
-            (SELECT extract(epoch FROM accepted_at)::bigint FROM pending ORDER BY number LIMIT 1) \
+            (SELECT extract(epoch FROM accepted_at)::bigint FROM pending ORDER BY number LIMIT 1), \
+            EXISTS ( \
+                SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 1 AND objsubid = 2 \
+                    AND classid::bigint = hashtext('runhound ' || current_schema())::bigint & 4294967295 \
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+            ) \
         FROM ledger";
     let Some(row) = one(client, statement, &[]).await? else {
         let standing = Standing { known: 0, pending: 0 };
@@ -166,6 +178,11 @@ pub(super) async fn overview(client: &Client) -> Result<Overview, Error> {
         standing: Standing { known: count(0), pending: count(3) },
         oldest_since: row.get(4),
         capped: Vec::new(),
-        leadership: Some(Leadership { leads: false, leader: row.get(1), since: row.get(2) }),
+        // One that was killed has said nothing.
+        leadership: Some(if row.get(5) {
+            Leadership { leads: false, leader: row.get(1), since: row.get(2) }
+        } else {
+            Leadership { leads: false, leader: None, since: None }
+        }),
     })
 }

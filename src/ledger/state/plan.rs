@@ -40,12 +40,22 @@ impl State {
     /// whichever is later. An end too long ago or in the future counts as now. A second that another tag set of its family
     /// has in this batch is passed over. A second after now is not used: the run waits for it.
     pub(in super::super) fn plan(&self, now: i64, limit: usize, choice: &Choice) -> Option<Vec<SealedSlot>> {
+        self.plan_within(now, limit, choice).0
+    }
+
+    /// The same; and where the limit ended it, how many runs were looked at: whatever waits behind those makes no difference.
+    pub(in super::super) fn plan_within(
+        &self,
+        now: i64,
+        limit: usize,
+        choice: &Choice,
+    ) -> (Option<Vec<SealedSlot>>, Option<usize>) {
         let mut met: HashMap<*const TagSet, Met> = HashMap::new();
         // The slot that a family has on a second.
         let mut places: HashMap<(*const TagSet, i64), usize> = HashMap::new();
         let mut slots: Vec<Planned> = Vec::new();
-        let mut bytes = 0;
-        for run in self.waiting.values().filter(|run| choice.takes(run.key)) {
+        let (mut bytes, mut ended_after) = (0, None);
+        for (number, run) in self.waiting.values().filter(|run| choice.takes(run.key)).enumerate() {
             let known = met.entry(Arc::as_ptr(&run.tag_set)).or_insert_with(|| self.meet(&run.tag_set));
             let Some(mut second) = self.second(run, known.unused, now) else {
                 continue;
@@ -69,6 +79,7 @@ impl State {
             let entries = if known.is_counted { 0 } else { metrics::entries_bytes(&run.tag_set) };
             let more = bytes + slot_bytes + entries - bytes_before;
             if more > limit && !slots.is_empty() {
+                ended_after = Some(number + 1);
                 break;
             }
             (bytes, known.is_counted) = (more, true);
@@ -83,7 +94,7 @@ impl State {
         }
         slots.sort_unstable_by(|a, b| (a.tag_set, a.second).cmp(&(b.tag_set, b.second)));
         let slots = slots.into_iter().map(|planned| SealedSlot { second: planned.second, keys: planned.keys });
-        Some(slots.collect()).filter(|slots: &Vec<SealedSlot>| !slots.is_empty())
+        (Some(slots.collect()).filter(|slots: &Vec<SealedSlot>| !slots.is_empty()), ended_after)
     }
 
     fn meet(&self, tag_set: &Arc<TagSet>) -> Met {

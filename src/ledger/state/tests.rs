@@ -100,6 +100,18 @@ fn a_batch_is_sealed_at_its_limit_in_the_order_of_acceptance() {
 }
 
 #[test]
+fn what_waits_behind_a_full_batch_makes_no_difference_to_it() {
+    let plan = |runs| {
+        let state = state((0..runs).map(|id| run(id, NOW - 5, &format!("w{:02}", id % 70))));
+        state.plan_within(NOW, 10_000, &all())
+    };
+    let (slots, looked_at) = plan(100);
+    assert!(looked_at.is_some_and(|runs| runs < 100), "{looked_at:?}");
+    assert_eq!(plan(looked_at.unwrap() as u64), (slots, looked_at));
+    assert_eq!(plan(5).1, None);
+}
+
+#[test]
 fn one_slot_of_ten_thousand_runs_is_planned_at_once() {
     let state = state((0..10_000).map(|id| run(id, 0, "ci")));
     let slots = state.plan(NOW, 500_000, &all()).unwrap();

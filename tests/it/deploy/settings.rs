@@ -59,10 +59,49 @@ fn every_setting_that_is_deployed_is_one_that_the_program_reads() {
     }
 }
 
+/// The command line of a pod, as the program takes it.
+fn of_pod(name: &str) -> Cli {
+    let manifest = read(name);
+    let line = manifest.lines().find_map(|line| line.trim().strip_prefix("args: [")?.strip_suffix(']'));
+    let line = line.unwrap_or_else(|| panic!("{name} has no args"));
+    Cli::try_parse_from(["runhound"].into_iter().chain(line.split(", "))).unwrap_or_else(|why| panic!("{name}: {why}"))
+}
+
 #[test]
-fn the_command_line_of_the_pod_is_one_of_the_program() {
-    let deployment = read("kubernetes/deployment.yaml");
-    let line = deployment.lines().find_map(|line| line.trim().strip_prefix("args: [")?.strip_suffix(']')).unwrap();
-    let cli = Cli::try_parse_from(["runhound"].into_iter().chain(line.split(", "))).unwrap();
-    assert!(matches!(cli.command, Command::Serve(_)), "{line}");
+fn the_command_line_of_each_pod_is_one_of_the_program() {
+    assert!(matches!(of_pod("kubernetes/deployment.yaml").command, Command::Serve(_)));
+    assert!(matches!(of_pod("replicated/kubernetes/import.yaml").command, Command::Ledger(_)));
+}
+
+/// What stands behind a setting in a file, in the forms of Compose and of both kinds of manifest.
+fn values<'a>(text: &'a str, setting: &str) -> Vec<&'a str> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let compose = lines.iter().filter_map(|line| line.strip_prefix(setting)?.strip_prefix(": "));
+    let patch = lines.iter().filter_map(|line| {
+        line.strip_prefix("value: {name: ")?.strip_prefix(setting)?.strip_prefix(", value: ")?.strip_suffix('}')
+    });
+    let manifest = lines.windows(2).filter_map(|pair| {
+        let name = pair[0].trim_start_matches("- ").strip_prefix("name: ")?;
+        (name == setting).then_some(pair[1].strip_prefix("value: ")?)
+    });
+    compose.chain(patch).chain(manifest).collect()
+}
+
+/// A password never stands in the URL: it comes by a file that is mounted.
+#[test]
+fn every_ledger_that_is_deployed_is_one_that_the_program_takes_and_has_its_password_in_a_secret() {
+    let files = ["compose.yaml", "kubernetes/kustomization.yaml", "kubernetes/import.yaml"];
+    for name in files.map(|name| format!("replicated/{name}")) {
+        let text = read(&name);
+        let [ledger] = values(&text, "RUNHOUND_LEDGER")[..] else { panic!("{name}: one RUNHOUND_LEDGER") };
+        Cli::try_parse_from(["runhound", "serve", "--ledger", ledger]).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let [password] = values(&text, "RUNHOUND_LEDGER_PASSWORD_FILE")[..] else { panic!("{name}: no password") };
+        assert!(password.starts_with("/run/secrets/") && password.ends_with("/ledger-password"), "{name}: {password}");
+        if let Some((_, certificate)) = ledger.split_once("sslrootcert=") {
+            let folder = Path::new(certificate).parent().unwrap().display().to_string();
+            assert!(text.contains(&format!("mountPath: {folder}")), "{name}: nothing is mounted at {folder}");
+        }
+    }
+    let urls = files.map(|name| values(&read(&format!("replicated/{name}")), "RUNHOUND_LEDGER")[0].to_owned());
+    assert_eq!(urls[1], urls[2], "the import goes where the replicas look");
 }

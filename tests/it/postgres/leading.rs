@@ -59,6 +59,8 @@ fn one_of_three_replicas_delivers_what_all_of_them_take_in_and_each_says_which()
         assert_eq!(leadership["leads"], place == leader, "{leadership}");
         assert!(leadership["leader"].as_str().unwrap().ends_with(&format!(":{}", replicas[leader].id())));
         assert!(leadership["since"].is_string(), "{leadership}");
+        let leader = format!("\nrunhound_leader {}\n", u8::from(place == leader));
+        assert!(replica.ask("/metrics").1.contains(&leader), "{leader}");
         assert!(status["ready"] == true && replica.ask("/readyz").0.status == 200, "{status:#}");
     }
     // What others take in, the leader learns of by itself.

@@ -59,7 +59,7 @@ fn a_database_that_cannot_hold_each_text_is_refused() {
     stage.cluster.psql("create database latin encoding 'LATIN1' locale 'C' template template0");
     let launch = stage.launch_on(&stage.cluster.url().replace("/runhound?", "/latin?"));
     let (what, hint) = refusal(&launch);
-    assert!(what.ends_with("its encoding is LATIN1, and UTF8 is needed"), "{what}");
+    assert!(what.contains("its encoding is LATIN1, and names on GitHub are UTF-8"), "{what}");
     assert!(hint.contains("docs/scaling.md"), "{hint}");
 }
 
