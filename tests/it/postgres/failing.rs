@@ -10,8 +10,11 @@ use crate::harness::Service;
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// What a stop may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a replica is not ready. It has said so before whoever asks gives up.
 #[track_caller]
@@ -129,7 +132,8 @@ fn after_a_failover_to_a_standby_the_replicas_go_on_there_with_all_that_was_answ
     let standby = Cluster::standby_of(&primary);
     // From now on a commit is in both.
     primary.set("synchronous_standby_names", "*");
-    let (url, dir) = (Cluster::tcp_url(&[&primary, &standby]), tempfile::tempdir().unwrap());
+    // The one that only follows is passed over.
+    let (url, dir) = (Cluster::tcp_url(&[&standby, &primary]), tempfile::tempdir().unwrap());
     let mut stage = Stage::on(standby);
     stage.url = url;
     let password = password_file(dir.path(), PASSWORD);
@@ -145,6 +149,27 @@ fn after_a_failover_to_a_standby_the_replicas_go_on_there_with_all_that_was_answ
     replicas.iter().for_each(wait_until_ready);
     load.assert_each_is_counted_once(&stage);
     load.tell();
+}
+
+#[test]
+fn a_replica_can_be_stopped_while_the_database_is_held_and_says_what_it_does_not_know() {
+    let Some(stage) = Stage::new() else { return };
+    let replicas = Vec::from(stage.start::<2>());
+    assert_eq!(replicas[0].deliver(&run(1)).status, 202);
+    stage.wait_until_all_is_sent();
+    stage.cluster.pause();
+    let begun = Instant::now();
+    for replica in &replicas {
+        replica.signal("TERM");
+    }
+    for replica in replicas {
+        let (status, log) = replica.wait();
+        assert!(status.success(), "{status}: {log:#?}");
+        assert!(log.iter().any(|line| line.contains("what is pending is not known")), "{log:#?}");
+    }
+    assert!(begun.elapsed() < STOP_PATIENCE, "{:?}", begun.elapsed());
+    stage.cluster.go_on();
+    stage.assert_counted(1);
 }
 
 pub(super) fn password_file(dir: &Path, password: &str) -> PathBuf {

@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, Session, wait_until};
 use crate::{
     github::{RunBuilder, workflow_run},
-    harness::{Answer, Service, Start, now},
+    harness::{Answer, Service, Start, Starting, now},
     intake::Intake,
 };
 use std::{
@@ -50,8 +50,12 @@ impl Stage {
 
     /// A replica.
     pub(super) fn launch(&self) -> Start {
-        let launch = Start::live(self.dir.path(), &self.intake).with_admin();
-        let launch = launch.argument(&format!("--ledger={}", self.url));
+        self.launch_on(&self.url)
+    }
+
+    /// A replica on another database.
+    pub(super) fn launch_on(&self, url: &str) -> Start {
+        let launch = Start::live(self.dir.path(), &self.intake).with_admin().argument(&format!("--ledger={url}"));
         self.arguments.iter().fold(launch, |launch, argument| launch.argument(argument))
     }
 
@@ -63,7 +67,7 @@ impl Stage {
     pub(super) fn start<const N: usize>(&self) -> [Service; N] {
         let launch = self.launch();
         let starting = [(); N].map(|()| launch.spawn());
-        let started = starting.map(super::super::harness::Starting::ready);
+        let started = starting.map(Starting::ready);
         self.wait_for_leader(&started);
         started
     }

@@ -5,7 +5,7 @@ use super::{
     failing::password_file,
     replicas::{Stage, run},
 };
-use crate::harness::{Process, Start};
+use crate::harness::{Process, Start, Starting};
 use std::{
     io::{BufRead, BufReader},
     process::{ChildStderr, Stdio},
@@ -14,9 +14,13 @@ use std::{
 /// What a start says that is refused: what is the matter, and what to do.
 #[track_caller]
 pub(super) fn refusal(launch: &Start) -> (String, String) {
-    let output = launch.command().output().unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{log}");
+    let mut process = Process(launch.command().stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = String::new();
+    for line in BufReader::new(process.0.stderr.take().unwrap()).lines() {
+        log += &(line.unwrap() + "\n");
+        assert!(!log.contains("listening on"), "it has started: {log}");
+    }
+    assert_eq!(process.0.wait().unwrap().code(), Some(1), "{log}");
     let (_, last) = log.rsplit_once("runhound: ").unwrap_or_else(|| panic!("it does not say why: {log}"));
     let (what, hint) = last.trim_end().split_once("\nhint: ").unwrap_or_else(|| panic!("no hint: {log}"));
     assert!(!what.contains('\n') && !hint.contains('\n'), "{log}");
@@ -47,6 +51,16 @@ fn a_server_that_does_not_sync_is_refused_and_nothing_is_made_in_it() {
     assert_eq!(what, format!("PostgreSQL database runhound on {folder}: fsync is off: what it commits may be lost"));
     assert!(hint.contains("docs/scaling.md"), "{hint}");
     assert_eq!(stage.cluster.psql("select to_regnamespace('runhound')"), "");
+}
+
+#[test]
+fn a_database_that_cannot_hold_each_text_is_refused() {
+    let Some(stage) = Stage::new() else { return };
+    stage.cluster.psql("create database latin encoding 'LATIN1' locale 'C' template template0");
+    let launch = stage.launch_on(&stage.cluster.url().replace("/runhound?", "/latin?"));
+    let (what, hint) = refusal(&launch);
+    assert!(what.contains("its encoding is LATIN1, and names on GitHub are UTF-8"), "{what}");
+    assert!(hint.contains("docs/scaling.md"), "{hint}");
 }
 
 #[test]
@@ -113,15 +127,26 @@ fn a_start_waits_for_a_database_that_is_away() {
 }
 
 #[test]
-fn many_replicas_that_start_at_once_on_an_empty_database_make_one_schema() {
+fn replicas_that_start_at_once_on_an_empty_database_make_one_schema() {
     let Some(stage) = Stage::new() else { return };
-    let replicas = stage.start::<5>();
-    assert_eq!(stage.cluster.psql("select count(*), min(format), min(term) from runhound.ledger"), "1|1|1");
+    // Each of them comes as far as it can while somebody makes a schema of that name, and then takes it back.
+    let mut somebody = stage.cluster.session();
+    somebody.ask("begin; create schema runhound");
+    let launch = stage.launch();
+    let starting = [(); 4].map(|()| launch.spawn());
+    stage.wait_for_waiting(4);
+    somebody.ask("rollback");
+    let replicas = starting.map(Starting::ready);
     for (id, replica) in (1..).zip(&replicas) {
         assert_eq!(replica.deliver(&run(id)).status, 202);
     }
     stage.wait_until_all_is_sent();
-    stage.assert_counted(5);
+    assert_eq!(stage.cluster.psql("select count(*), min(format), min(term) from runhound.ledger"), "1|1|1");
+    stage.assert_counted(4);
+    for replica in replicas {
+        let log = replica.stop();
+        assert!(!log.iter().any(|line| line.contains("trying again")), "{log:#?}");
+    }
 }
 
 #[test]
