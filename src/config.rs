@@ -9,7 +9,7 @@ mod repositories;
 use crate::{
     cli::{Common, TagArgs, TlsArgs},
     datadog::{ApiKey, Endpoint},
-    ledger::{Database, Mode, Reruns},
+    ledger::{AddressError, Database, Mode, Reruns},
     limits::Limits,
     metrics::{BACKFILL_TAG, METRIC_NAME_MAX_CHARS, TAG_KEYS, Tagging, tag, tag_form},
     secrets::Secrets,
@@ -114,11 +114,8 @@ pub enum ConfigError {
         what: String,
     },
     /// A database that cannot be one.
-    #[error("--ledger: {0}")]
-    BadLedger(String),
-    /// A secret where everybody sees it.
-    #[error("--ledger: there is a password in it")]
-    LedgerPassword,
+    #[error("--ledger")]
+    BadLedger(#[from] AddressError),
     /// A tag that runs set themselves.
     #[error("DD_TAGS: the tag {0} is set by runs themselves")]
     ReservedTag(String),
@@ -162,12 +159,12 @@ impl ConfigError {
             }
             Self::BadToken { .. } => "copy the token again from GitHub: Settings, Developer settings",
             Self::BadAppKey { .. } => "name the PEM file that GitHub made for the App: its settings, Private keys",
-            Self::BadLedger(_) => {
+            Self::BadLedger(AddressError::Password) => {
+                "leave it out, and write it into a file that --ledger-password-file names, or into PGPASSWORD"
+            }
+            Self::BadLedger(AddressError::Bad(_)) => {
                 "name a database as postgres://user@host:5432/database, or a folder of sockets as \
                  postgres://user@/database?host=/var/run/postgresql; sslmode is verify-full or disable"
-            }
-            Self::LedgerPassword => {
-                "leave it out, and write it into a file that --ledger-password-file names, or into PGPASSWORD"
             }
             Self::ReservedTag(_) => "give the tag another key",
         }

@@ -53,7 +53,7 @@ pub use lock::LockError;
 pub use options::{Options, Reruns};
 pub(crate) use owner::Owner;
 pub use postgres::{
-    Copied, Database, DatabaseError, TransferError, export, import, inspect as inspect_database,
+    AddressError, Copied, Database, DatabaseError, TransferError, export, import, inspect as inspect_database,
     unknown as unknown_in_database,
 };
 pub use repair::{Doubts, Entries, Repaired, repair};

@@ -3,7 +3,7 @@
 use crate::{
     cli::{LedgerCommand, Transfer, Way},
     config::{self, ConfigError},
-    ledger::{self, Copied, Database, Files, Mode, TransferError},
+    ledger::{self, AddressError, Copied, Database, Files, Mode, TransferError},
     progress,
 };
 use indicatif::ProgressBar;
@@ -75,5 +75,5 @@ fn files(transfer: &Transfer, dir: &std::path::Path) -> Files {
 
 fn database(transfer: &Transfer) -> Result<Database, ConfigError> {
     let database = config::database(&transfer.ledger, Mode::of(transfer.dry_run), &config::process_environment)?;
-    database.ok_or_else(|| ConfigError::BadLedger("it is missing".to_owned()))
+    database.ok_or_else(|| ConfigError::from(AddressError::Bad("it is missing".to_owned())))
 }

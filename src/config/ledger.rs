@@ -20,5 +20,5 @@ pub fn database(
     };
     let password = variable(environment, "PGPASSWORD")?;
     let file = arguments.ledger_password_file.as_deref();
-    Database::new(url, mode, file, password.as_deref(), arguments.ledger_retention).map(Some)
+    Ok(Some(Database::new(url, mode, file, password.as_deref(), arguments.ledger_retention)?))
 }

@@ -384,8 +384,8 @@ const fn variant(error: &ConfigError) -> &'static str {
         ConfigError::NoToken => VARIANTS[13],
         ConfigError::BadToken { .. } => VARIANTS[14],
         ConfigError::BadAppKey { .. } => VARIANTS[15],
-        ConfigError::BadLedger(_) => VARIANTS[16],
-        ConfigError::LedgerPassword => VARIANTS[17],
+        ConfigError::BadLedger(AddressError::Bad(_)) => VARIANTS[16],
+        ConfigError::BadLedger(AddressError::Password) => VARIANTS[17],
     }
 }
 

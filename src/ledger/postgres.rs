@@ -12,6 +12,7 @@ mod lead;
 mod reign;
 mod schema;
 mod series;
+mod session;
 mod statements;
 mod transfer;
 
@@ -28,10 +29,10 @@ use crate::{
 };
 use accept::{Acceptor, Waiting};
 use ask::Asker;
-use database::Session;
-pub use database::{Database, DatabaseError};
+pub use database::{AddressError, Database, DatabaseError};
 pub use inspect::{inspect, unknown};
 use lead::Leader;
+use session::Session;
 use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},

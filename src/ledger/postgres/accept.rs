@@ -3,7 +3,7 @@
 //! Invariant: a run is answered after the commit that has it, or after its key was found. What cannot be committed before its
 //! time is over is answered with why; it may be there all the same, and is a duplicate then.
 
-use super::{Failure, database::Session, statements};
+use super::{Failure, session::Session, statements};
 use crate::ledger::{
     Accepted, Reruns, Unavailable,
     count::bound,

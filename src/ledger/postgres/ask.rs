@@ -2,7 +2,7 @@
 //!
 //! Invariant: nobody who takes in or delivers waits for it.
 
-use super::{Common, Failure, database::Session, series, statements};
+use super::{Common, Failure, series, session::Session, statements};
 use crate::ledger::{
     Overview, Reruns, Standing, Unavailable,
     keeper::{Command, answer},

@@ -1,46 +1,30 @@
-//! Which database, and how each session with it begins.
+//! Which database.
 //!
-//! Invariant: what a session commits is on disk: `synchronous_commit` is at least `on` in each, and a server without `fsync` is
-//! refused. A password is in no URL, no log and no `Debug`, and a certificate is always verified.
+//! Invariant: a password is in no URL, no log and no `Debug`, and a certificate is always verified.
 
-use crate::{config::ConfigError, explain::explain, ledger::Mode, outgoing};
+use super::session::{Session, begin};
+use crate::{ledger::Mode, outgoing};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 use std::{
     fmt, fs,
-    future::poll_fn,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::{JoinHandle, JoinSet},
-};
+use tokio::task::JoinSet;
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, Error, NoTls,
+    Config, Error,
     config::{Host, SslMode, TargetSessionAttrs},
     error::SqlState,
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long a session may take to begin, on whichever host takes writes.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long each address of a host is tried. All hosts are tried at once: one that does not answer keeps nobody.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
-
-/// How long the server works on one statement.
-const STATEMENT_TIMEOUT_S: u32 = 5;
-
-/// What warns where somebody cancels a commit that waits for a standby: it then stands on the primary alone, and succeeds.
-/// Source: PostgreSQL's `syncrep.c`.
-const UNSAFE_COMMIT: &str = "SyncRepWaitForLSN";
-
-/// The first version that ends sessions that are idle, which makes the lease.
-const VERSION_MIN: i32 = 14;
 
 /// The database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +116,17 @@ impl DatabaseError {
     }
 }
 
+/// An address that is none of a database.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    /// It cannot be used.
+    #[error("{0}")]
+    Bad(String),
+    /// A secret stands in it.
+    #[error("there is a password in it")]
+    Password,
+}
+
 /// A database, and the schema in it that is ours.
 #[derive(Clone)]
 pub struct Database {
@@ -171,8 +166,8 @@ impl Database {
         password_file: Option<&Path>,
         password: Option<&str>,
         retention_days: u16,
-    ) -> Result<Self, ConfigError> {
-        let bad = |what: &str| ConfigError::BadLedger(what.to_owned());
+    ) -> Result<Self, AddressError> {
+        let bad = |what: &str| AddressError::Bad(what.to_owned());
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(bad("it does not begin with postgres://"));
         }
@@ -183,7 +178,7 @@ impl Database {
             match &*name {
                 "sslmode" => sslmode = Some(value.into_owned()),
                 "sslrootcert" => roots = Some(PathBuf::from(&*value)),
-                "password" => return Err(ConfigError::LedgerPassword),
+                "password" => return Err(AddressError::Password),
                 _ => rest.push(pair),
             }
         }
@@ -191,7 +186,7 @@ impl Database {
         // What it says of a URL it cannot read could hold what a password has become.
         let config: Config = plain.parse().map_err(|_| bad("it is not a URL of a PostgreSQL database"))?;
         if config.get_password().is_some() {
-            return Err(ConfigError::LedgerPassword);
+            return Err(AddressError::Password);
         }
         if config.get_hosts().is_empty() {
             return Err(bad("it names no host, nor a folder of sockets as ?host=/var/run/postgresql"));
@@ -271,104 +266,6 @@ impl Database {
     }
 }
 
-/// Begins a session with one host. If something about it breaks a guarantee, that is told too.
-async fn begin(config: Config, tls: Option<ClientConfig>, schema: &str) -> Result<(Session, Option<String>), Error> {
-    let session = match tls {
-        Some(tls) => Session::new(config.connect(MakeRustlsConnect::new(tls)).await?),
-        None => Session::new(config.connect(NoTls).await?),
-    };
-    let unfit = state(&session.client, schema).await?;
-    Ok((session, unfit))
-}
-
-/// States what a session relies on, whatever server, database or role say; and what cannot be stated is looked at.
-async fn state(client: &Client, schema: &str) -> Result<Option<String>, Error> {
-    // Functions that must use an index say so by a price on all else, for which each of their statements would be compiled.
-    let stated = format!(
-        "SET search_path TO {schema}; SET default_transaction_isolation TO 'read committed'; SET TimeZone TO 'UTC'; \
-             SET jit TO off; \
-         SET statement_timeout TO '{STATEMENT_TIMEOUT_S}s'; SET lock_timeout TO '{STATEMENT_TIMEOUT_S}s'; \
-         SET client_min_messages TO warning; \
-         SELECT set_config('synchronous_commit', 'on', false) \
-            WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
-    );
-    client.batch_execute(&stated).await?;
-    let row = client
-        .query_one(
-            "SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync', true), \
-                current_setting('synchronous_commit'), current_setting('server_encoding')",
-            &[],
-        )
-        .await?;
-    let (version, fsync): (i32, Option<String>) = (row.get(0), row.get(1));
-    let (commit, encoding): (String, String) = (row.get(2), row.get(3));
-    Ok(if version < VERSION_MIN {
-        Some(format!("PostgreSQL {version} is too old: {VERSION_MIN} or later is needed"))
-    } else if fsync.as_deref() == Some("off") {
-        Some("fsync is off: what it commits may be lost".to_owned())
-    } else if encoding != "UTF8" {
-        Some(format!(
-            "its encoding is {encoding}, and names on GitHub are UTF-8: make one with `createdb -T template0 -E UTF8`"
-        ))
-    } else if !["on", "remote_apply"].contains(&commit.as_str()) {
-        Some(format!("synchronous_commit is {commit}, and cannot be set to on"))
-    } else {
-        None
-    })
-}
-
-/// A session, which ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) client: Client,
-    connection: JoinHandle<()>,
-    warning: Arc<Mutex<Option<String>>>,
-}
-
-impl Session {
-    fn new<S, T>((client, mut connection): (Client, Connection<S, T>)) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let warning = Arc::new(Mutex::default());
-        let noted = Arc::clone(&warning);
-        let connection = tokio::spawn(async move {
-            loop {
-                match poll_fn(|context| connection.poll_message(context)).await {
-                    Some(Ok(AsyncMessage::Notice(notice))) => {
-                        log::warn!("the database: {notice}");
-                        if notice.routine() == Some(UNSAFE_COMMIT) {
-                            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice.to_string());
-                        }
-                    }
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return log::debug!("a session ended: {}", explain(&error)),
-                    None => return,
-                }
-            }
-        });
-        Self { client, connection, warning }
-    }
-
-    /// What the server has warned of a commit.
-    pub(super) fn take_warning(&self) -> Option<String> {
-        self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Done when the connection is gone.
-    pub(super) async fn ended(&mut self) {
-        drop((&mut self.connection).await);
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // A server that hangs would never take the end of the session.
-        self.connection.abort();
-    }
-}
-
 /// The same for one of its hosts, and what holds for all of ours.
 fn of_host(config: &Config, host: usize, ssl_mode: SslMode, password: Option<&str>) -> Config {
     let mut one = Config::new();
@@ -426,11 +323,11 @@ fn shown(config: &Config) -> String {
 }
 
 /// TLS that trusts the certificates of this file, or those that the system trusts.
-fn client_config(roots: Option<&Path>) -> Result<ClientConfig, ConfigError> {
+fn client_config(roots: Option<&Path>) -> Result<ClientConfig, AddressError> {
     let Some(path) = roots else {
-        return outgoing::tls(outgoing::roots()).map_err(|error| ConfigError::BadLedger(format!("TLS: {error}")));
+        return outgoing::tls(outgoing::roots()).map_err(|error| AddressError::Bad(format!("TLS: {error}")));
     };
-    let bad = |cause: String| ConfigError::BadLedger(format!("sslrootcert {}: {cause}", path.display()));
+    let bad = |cause: String| AddressError::Bad(format!("sslrootcert {}: {cause}", path.display()));
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
         let certificate = certificate.map_err(|error| bad(error.to_string()))?;

@@ -4,7 +4,7 @@
 
 use super::{
     Common, Failure,
-    database::Session,
+    session::Session,
     statements::{self, Last},
     text,
 };

@@ -2,7 +2,10 @@
 //!
 //! Invariant: a change of the schema is one transaction. What a later version made is left as it is.
 
-use super::database::{Database, DatabaseError, Session};
+use super::{
+    database::{Database, DatabaseError},
+    session::Session,
+};
 use tokio_postgres::Error;
 
 /// The formats, in their order, each as what makes it of the one before.

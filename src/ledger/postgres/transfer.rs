@@ -9,7 +9,8 @@ mod import;
 
 use super::{
     Common, Failure,
-    database::{Database, DatabaseError, Session},
+    database::{Database, DatabaseError},
+    session::Session,
     statements,
 };
 use crate::{
