@@ -18,6 +18,10 @@ torture CASES="1_000_000" SEED="1":
 torture-process KILLS="200" SEED="1":
     RUNHOUND_TORTURE_KILLS={{ quote(KILLS) }} RUNHOUND_TORTURE_SEED={{ quote(SEED) }} cargo test --locked --test it kills -- --nocapture
 
+# Replicas on one PostgreSQL, for so many seconds: kill -9 of the leader, a follower and PostgreSQL in turn
+chaos SECONDS="120":
+    RUNHOUND_CHAOS_SECONDS={{ quote(SECONDS) }} cargo test --locked --test it postgres::chaos -- --nocapture
+
 # Malformed requests, any number of them, from any seed; slow connections; rotation under load
 hostile REQUESTS="100_000" SEED="1":
     RUNHOUND_HOSTILE_REQUESTS={{ quote(REQUESTS) }} RUNHOUND_HOSTILE_SEED={{ quote(SEED) }} cargo test --locked --test it hostile -- --nocapture

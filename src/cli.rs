@@ -230,7 +230,7 @@ pub struct Common {
     /// Log payloads to this file, in a live run too [default for a dry run: payloads-dry-run.jsonl in the cache directory]
     #[arg(long, env = "RUNHOUND_PAYLOAD_LOG", value_name = "FILE")]
     pub payload_log: Option<PathBuf>,
-    /// Size of the journal, in MiB, from which new runs are answered 503 until Datadog has taken what is pending
+    /// Size of the journal, in MiB, from which new runs are answered 503 until Datadog has taken what is pending; with files
     #[arg(long, env = "RUNHOUND_MAX_JOURNAL_MIB", value_name = "MIB", default_value_t = 1024, value_parser = above_zero)]
     pub max_journal_mib: u32,
     #[command(flatten)]

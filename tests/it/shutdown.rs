@@ -126,7 +126,7 @@ fn a_disk_that_hangs_is_told_and_keeps_nobody_from_stopping_in_time() {
     service.signal("TERM");
     let (status, log) = service.wait();
     assert_eq!(status.code(), Some(1), "{log:#?}");
-    assert!(log.iter().any(|line| line.contains("runhound: the service failed: the disk does not answer")), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("runhound: the service failed: the ledger does not answer")), "{log:#?}");
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn what_datadog_has_not_taken_in_time_is_kept_and_told() {
     scene.hub.hook(REPOSITORY, &nowhere(), SECRET);
     scene.hub.complete_unheard(&ended(1, 10), 503);
     scene.intake.set_policy(|_| intake::Order::status(503));
-    scene.recover(&["--timeout", "1"]).failed("1 runs are pending", "kept in the cache directory");
+    scene.recover(&["--timeout", "1"]).failed("1 runs are pending", "kept in the ledger");
     scene.intake.recover();
     assert_eq!(scene.recover(&[]).done().counts("pushed"), 1);
     scene.assert_counted(1);
