@@ -76,6 +76,7 @@ pub(crate) fn measure(cluster: &Cluster, parent: &Path, known: &[u64], rounds: u
     Ok(())
 }
 
+#[derive(Clone, Copy)]
 enum Where<'c> {
     Database(&'c Cluster),
     Files,

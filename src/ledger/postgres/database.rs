@@ -9,7 +9,8 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use std::{
-    fmt, fs,
+    error::Error as _,
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -108,7 +109,8 @@ impl DatabaseError {
             Self::Failed { source, .. } => match source.code() {
                 // Names, passwords, privileges and syntax do not mend themselves.
                 Some(code) => !["28", "3D", "42"].iter().any(|class| code.code().starts_with(class)),
-                None => true,
+                // Nor do certificates.
+                None => !is_of_tls(source),
             },
             Self::Silent { .. } => true,
             Self::Format { .. } | Self::Unfit { .. } | Self::Password { .. } => false,
@@ -125,6 +127,19 @@ pub enum AddressError {
     /// A secret stands in it.
     #[error("there is a password in it")]
     Password,
+}
+
+/// Whether TLS could not be agreed on.
+fn is_of_tls(error: &Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if error.is::<rustls::Error>() || inside.is_some_and(|inside| inside.is::<rustls::Error>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A database, and the schema in it that is ours.
