@@ -134,7 +134,8 @@ fn is_of_tls(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
         let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<rustls::Error>() || inside.is_some_and(|inside| inside.is::<rustls::Error>()) {
+        let inside = inside.and_then(|inside| inside.downcast_ref::<rustls::Error>());
+        if error.is::<rustls::Error>() || inside.is_some() {
             return true;
         }
         cause = error.source();
