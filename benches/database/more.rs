@@ -37,10 +37,10 @@ pub(crate) fn measure(cluster: &Cluster, parent: &Path, known: &[u64], rounds: u
     let intake = common::start_intake()?;
     let mut sides = Vec::new();
     for known in known {
-        sides.push(Side::new(&Where::Database(cluster), parent, *known, intake)?);
+        sides.push(Side::new(Where::Database(cluster), parent, *known, intake)?);
     }
     for known in known {
-        sides.push(Side::new(&Where::Files, parent, *known, intake)?);
+        sides.push(Side::new(Where::Files, parent, *known, intake)?);
     }
     cluster.session("postgres")?.ask("checkpoint")?;
     // The first one brings what is done once: connections, plans, Datadog's time.
@@ -103,7 +103,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(place: &Where<'_>, parent: &Path, known: u64, intake: SocketAddr) -> Result<Self> {
+    fn new(place: Where<'_>, parent: &Path, known: u64, intake: SocketAddr) -> Result<Self> {
         let dir = tempfile::tempdir_in(parent)?;
         let files = Files::new(dir.path(), Mode::Live);
         let now = jiff::Timestamp::now().as_second();
