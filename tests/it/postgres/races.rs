@@ -153,3 +153,27 @@ fn a_batch_of_the_most_runs_is_marked_within_the_time_of_a_statement() {
     assert_eq!(session.ask("select sent, (select count(*) from pending) from ledger"), "10000|0");
     assert_eq!(session.ask("select count(*) from sent where number <> key::bigint"), "0", "in the order of sending");
 }
+
+#[test]
+fn plans_that_were_kept_from_a_time_of_few_keys_are_as_good_for_many() {
+    let Some(cluster) = ledger() else { return };
+    let mut session = session(&cluster);
+    session.ask("set statement_timeout to '5s'");
+    let mut round = |from: u32, to: u32| {
+        let keys = format!("array(select n::text from generate_series({from}, {to}) n)");
+        let accepted = session.ask(&format!("select count(*) from accept({keys}, {keys}, false)"));
+        (accepted, session.ask(&format!("select settle(1, null, {keys}, '{{}}')")))
+    };
+    for id in 1..=3 {
+        assert_eq!(round(id, id), ("1".to_owned(), "t".to_owned()));
+    }
+    cluster.psql("vacuum analyze");
+    // After some calls a function keeps its plans.
+    for id in 4..=11 {
+        assert_eq!(round(id, id), ("1".to_owned(), "t".to_owned()));
+    }
+    for thousands in 1..=4 {
+        let from = thousands * 10_000;
+        assert_eq!(round(from, from + 4_999), ("5000".to_owned(), "t".to_owned()));
+    }
+}
