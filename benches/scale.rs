@@ -21,28 +21,25 @@
 #![allow(clippy::indexing_slicing, reason = "a panic is a failed benchmark")]
 
 mod common;
+#[path = "common/outage.rs"]
+mod outage;
 #[path = "common/program.rs"]
 mod program;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use common::FIRST_ID;
-use futures_util::future::join_all;
 use program::{PATIENCE, PROGRAM, Program, number};
-use runhound::ledger::{Accepted, Files, Ledger, Mode, Opened, Options, Reruns};
+use runhound::ledger::{Files, Mode};
 use std::{
     env, fs,
     net::SocketAddr,
     path::Path,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 const STARTS: usize = 3;
 const REST: Duration = Duration::from_secs(2);
-const OUTAGE_S: u64 = 20 * 60;
-/// So many runs are handed to the ledger at one moment.
-const AT_ONCE: u64 = 1_000;
 
 fn main() -> Result<()> {
     // Cargo says so; a test of all targets does not, and has better things to do.
@@ -121,21 +118,7 @@ fn measure(ids: u64, parent: &Path, intake: SocketAddr, at_rest: Duration) -> Re
 fn drain(runs: u64, parent: &Path, intake: SocketAddr) -> Result<()> {
     let dir = tempfile::tempdir_in(parent)?;
     let files = Files::new(dir.path(), Mode::Live);
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let now = u64::try_from(jiff::Timestamp::now().as_second())?;
-    let begun = i64::try_from(now - OUTAGE_S)?;
-    let Opened { ledger, owner, .. } = Ledger::open(Options::new(files.clone(), Reruns::Push, begun))?;
-    for first in (0..runs).step_by(usize::try_from(AT_ONCE)?) {
-        let mut asked = Vec::new();
-        for number in first..runs.min(first + AT_ONCE) {
-            let end = begun + i64::try_from(number * OUTAGE_S / runs)?;
-            asked.push(ledger.accept(common::run(number, end, Arc::new(common::tag_set(number)))?, end));
-        }
-        let answers = runtime.block_on(join_all(asked));
-        ensure!(answers.iter().all(|answer| matches!(answer, Ok(Accepted::New))), "a run is new");
-    }
-    drop(ledger);
-    owner.join().map_err(|_| anyhow!("the ledger has failed"))?;
+    outage::accept(&files, None, runs)?;
     let program = Program::start(dir.path(), None, intake)?;
     let since = Instant::now();
     row(&format!("{runs} runs pending: start"), &format!("{:.3} s", program.started_in.as_secs_f64()), "");

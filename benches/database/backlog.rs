@@ -2,23 +2,16 @@
 
 use crate::{
     cluster::Cluster,
-    common, ledger_of, new_database,
+    common, ledger_of, new_database, outage,
     program::{PATIENCE, Program},
 };
-use anyhow::{Result, anyhow, ensure};
-use futures_util::future::join_all;
-use runhound::ledger::{Accepted, Database, Files, Ledger, Mode, Opened, Options, Reruns};
+use anyhow::{Result, ensure};
+use runhound::ledger::{Files, Mode};
 use std::{
     path::Path,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
-
-const OUTAGE_S: u64 = 20 * 60;
-
-/// So many runs are handed to the ledger at one moment.
-const AT_ONCE: u64 = 1_000;
 
 const REPLICAS: usize = 3;
 
@@ -36,7 +29,7 @@ fn drain(database: Option<(&Cluster, &str, &str)>, parent: &Path, runs: u64, rep
     let dirs = (0..replicas).map(|_| tempfile::tempdir_in(parent)).collect::<Result<Vec<_>, _>>()?;
     let files = Files::new(dirs[0].path(), Mode::Live);
     let ledger = database.map(|(_, _, url)| ledger_of(url)).transpose()?;
-    let accepted = accept(&files, ledger, runs)?;
+    let accepted = outage::accept(&files, ledger, runs)?;
     let intake = common::start_intake()?;
     // How many are recorded as sent.
     let sent: Box<dyn Fn() -> Result<u64>> = if let Some((cluster, name, _)) = database {
@@ -64,28 +57,4 @@ fn drain(database: Option<(&Cluster, &str, &str)>, parent: &Path, runs: u64, rep
     let peak = peaks.into_iter().max().unwrap_or(0) as f64 / f64::from(1 << 20);
     println!("{name:<24} {accepted:>12.0} {drained:>12.0} {peak:>12.1}");
     Ok(())
-}
-
-/// Accepts them in this process, so many at a time: how many a second.
-fn accept(files: &Files, database: Option<Database>, runs: u64) -> Result<f64> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let now = u64::try_from(jiff::Timestamp::now().as_second())?;
-    let begun = i64::try_from(now - OUTAGE_S)?;
-    let mut options = Options::new(files.clone(), Reruns::Push, begun);
-    options.database = database;
-    let Opened { ledger, owner, .. } = Ledger::open(options)?;
-    let since = Instant::now();
-    for first in (0..runs).step_by(usize::try_from(AT_ONCE)?) {
-        let mut asked = Vec::new();
-        for number in first..runs.min(first + AT_ONCE) {
-            let end = begun + i64::try_from(number * OUTAGE_S / runs)?;
-            asked.push(ledger.accept(common::run(number, end, Arc::new(common::tag_set(number)))?, end));
-        }
-        let answers = runtime.block_on(join_all(asked));
-        ensure!(answers.iter().all(|answer| matches!(answer, Ok(Accepted::New))), "a run is new");
-    }
-    let rate = runs as f64 / since.elapsed().as_secs_f64();
-    drop(ledger);
-    owner.join().map_err(|_| anyhow!("the ledger has failed"))?;
-    Ok(rate)
 }

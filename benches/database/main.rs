@@ -29,6 +29,8 @@ mod cluster;
 mod common;
 mod copy;
 mod more;
+#[path = "../common/outage.rs"]
+mod outage;
 #[path = "../common/program.rs"]
 mod program;
 
