@@ -165,7 +165,7 @@ impl<I: Intake> Delivery<I> {
             tokio::select! {
                 () = noticed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
-                () = ledger.news(), if is_idle || self.term.is_none() => {}
+                () = ledger.news(), if is_idle => {}
                 Some(()) = deposed => {}
             }
         }

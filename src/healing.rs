@@ -138,8 +138,6 @@ struct Opened {
     inlet: Option<Inlet>,
     /// With the files opened here.
     application: Option<Application>,
-    /// Whether others take runs into the same ledger.
-    is_shared: bool,
 }
 
 /// What came of the pushes, where they are made here.
@@ -165,17 +163,12 @@ impl Opened {
             // Files that nobody has named may be those of another service.
             let look = look(directory);
             let there = takes_in.then(|| There::of_environment(url)).transpose()?;
-            return Ok(Self {
-                look,
-                inlet: there.map(|there| Inlet::There(there.into())),
-                application: None,
-                is_shared,
-            });
+            return Ok(Self { look, inlet: there.map(|there| Inlet::There(there.into())), application: None });
         }
         if !takes_in {
             let is_plan = arguments.plan;
             let directory = directory.or(is_plan.then_some(Path::new(CACHE_DIR)));
-            return Ok(Self { look: look(directory), inlet: None, application: None, is_shared });
+            return Ok(Self { look: look(directory), inlet: None, application: None });
         }
         let directory = directory.unwrap_or(Path::new(CACHE_DIR));
         if let Some(holder) = ledger::holder(&Files::new(directory, mode)).filter(|_| !is_shared) {
@@ -186,12 +179,7 @@ impl Opened {
         let settings = Settings::new(mode, directory, common, nobody, &config::process_environment)?;
         let application = Application::build(settings, Door::Closed)?;
         let (ledger, receiver) = application.parts();
-        Ok(Self {
-            look: Look::Ledger(ledger),
-            inlet: Some(Inlet::Here(receiver)),
-            application: Some(application),
-            is_shared,
-        })
+        Ok(Self { look: Look::Ledger(ledger), inlet: Some(Inlet::Here(receiver)), application: Some(application) })
     }
 
     /// Does `work`, pushing meanwhile what it takes in, and then all that is pending within `timeout`. The files are closed
@@ -206,7 +194,7 @@ impl Opened {
             Err(error) => return Done { work: Err(ServeError::Failed(error).into()), pushes: Ok(None) },
         };
         let (mut done, ended) = (Err(HealingError::Interrupted), Cell::new(Instant::now()));
-        let (is_pushing, is_shared) = (self.application.is_some(), self.is_shared);
+        let is_pushing = self.application.is_some();
         let work = Box::pin(work(self.look, self.inlet));
         let work = async {
             tokio::select! {
@@ -228,7 +216,7 @@ impl Opened {
             let is_all_pushed = !left.is_zero() && application.push_all(left, |_: usize, _: &MetricPayload| {}).await;
             let totals = application.delivery.totals();
             let left = application.close(timeout).await?.pending;
-            let pending = if is_all_pushed && is_shared { 0 } else { left };
+            let pending = if is_all_pushed { 0 } else { left };
             Ok(Some(Pushes { pushed: totals.pushed, pending, rejected: totals.rejected }))
         };
         let pushes = tokio::select! {

@@ -122,7 +122,6 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
         None => "as a dry run: nothing was pushed to Datadog".to_owned(),
     };
     let mut summary = Summary::new(target, true);
-    let is_shared = settings.database.is_some();
     let mut application = Application::build(settings, Door::Address((Ipv4Addr::LOCALHOST, 0).into()))?;
     let url = format!("http://{}/webhook", application.address);
     let server = application.listen()?;
@@ -134,7 +133,7 @@ async fn to_our_own(arguments: &cli::Replay, deliveries: &[Delivery]) -> Result<
     server.stop(true).await;
     summary.totals = application.delivery.totals();
     let left = application.close(Duration::from_secs(arguments.timeout)).await?.pending;
-    summary.pending = if is_all_pushed && is_shared { 0 } else { left };
+    summary.pending = if is_all_pushed { 0 } else { left };
     Ok(summary)
 }
 

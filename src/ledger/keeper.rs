@@ -30,7 +30,7 @@ pub(crate) enum Command {
 }
 
 /// Who does what is asked, and answers each command after what makes the answer true: a sync, or a commit.
-pub(super) trait Keeper {
+pub(crate) trait Keeper {
     /// What is kept at the start.
     fn standing(&self) -> Standing;
 

@@ -113,7 +113,7 @@ pub(crate) struct Owner {
 
 impl Keeper for Owner {
     fn standing(&self) -> Standing {
-        self.counted()
+        Standing { known: self.cache.len(), pending: self.state.pending_len() }
     }
 
     /// Ends at once where another process has the directory: only a new start knows what is in it.
@@ -166,14 +166,10 @@ impl Owner {
         Ok(owner)
     }
 
-    pub(crate) fn counted(&self) -> Standing {
-        Standing { known: self.cache.len(), pending: self.state.pending_len() }
-    }
-
     fn overview(&self) -> Overview {
         let oldest = self.state.oldest();
         let oldest_since = oldest.map(|(place, run)| self.arrivals.of(place).unwrap_or(run.end));
-        Overview { standing: self.counted(), oldest_since, capped: self.series.capped(), leadership: None }
+        Overview { standing: self.standing(), oldest_since, capped: self.series.capped(), leadership: None }
     }
 
     fn open_batch(&self) -> Option<Batch> {
@@ -224,7 +220,7 @@ impl Owner {
                 keys.retain(|key| !self.is_recorded(*key));
                 answer(reply, Ok(keys));
             }
-            Command::Standing { reply } => answer(reply, Ok(self.counted())),
+            Command::Standing { reply } => answer(reply, Ok(self.standing())),
             Command::Overview { reply } => answer(reply, Ok(self.overview())),
             Command::Ready { reply } => answer(reply, self.ready()),
             Command::CountSeries { now, reply } => answer(reply, Ok(self.series.turn(&self.storage, now))),

@@ -298,7 +298,10 @@ impl Postgres {
 /// A line of ours as text.
 fn text(line: Vec<u8>) -> String {
     match String::from_utf8(line) {
-        Ok(text) => text.trim_end().to_owned(),
+        Ok(mut text) => {
+            text.truncate(text.trim_end().len());
+            text
+        }
         Err(error) => unreachable!("JSON is UTF-8: {error}"),
     }
 }

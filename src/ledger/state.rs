@@ -16,7 +16,7 @@ use std::{
 };
 
 /// How long after it a used second is remembered. Beyond it no run can be given that second again.
-const LAST_KEPT_S: i64 = 70 * 60;
+pub(super) const LAST_KEPT_S: i64 = 70 * 60;
 
 /// The batch that is being sent.
 #[derive(Debug, Clone)]

@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     delivery::{Clock, Delivery, Moment, Step},
-    ledger::{Accepted, Command, Files, Ledger, Mode, OpenError, Options, Owner, Reruns, Standing, Unavailable},
+    ledger::{
+        Accepted, Command, Files, Keeper, Ledger, Mode, OpenError, Options, Owner, Reruns, Standing, Unavailable,
+    },
     metrics::{DEFAULT_MAX_SERIES, Run},
     vitals::{Totals, Vitals},
 };
@@ -173,7 +175,7 @@ impl House {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        self.inside.as_ref().expect("somebody is inside").owner.counted()
+        self.inside.as_ref().expect("somebody is inside").owner.standing()
     }
 
     pub(super) fn totals(&self) -> Totals {

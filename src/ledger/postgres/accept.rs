@@ -148,10 +148,9 @@ impl Acceptor {
         }
         let (keys, lines): (Vec<String>, Vec<String>) = lines.into_values().unzip();
         let begun = Instant::now();
-        let drops = self.reruns == Reruns::Drop;
         let written = async {
             let session = self.common.session(session).await?;
-            let new = statements::accept(&session.client, &keys, &lines, drops).await?;
+            let new = statements::accept(&session.client, &keys, &lines, self.reruns).await?;
             // It is committed here, but a standby may not have it.
             session.take_warning().map_or(Ok(new), |warning| Err(Failure::warned(&warning)))
         };

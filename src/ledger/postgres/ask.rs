@@ -54,19 +54,11 @@ impl Asker {
                     });
                     answer(reply, asked.await);
                 }
-                Command::Unknown { mut keys, reply } => {
-                    let drops = self.reruns == Reruns::Drop;
+                Command::Unknown { keys, reply } => {
                     let asked = self.ask(&mut session, asked_at + SET_ASIDE_PATIENCE, async |client| {
-                        statements::unknown(client, &keys, drops).await
+                        statements::unknown(client, &keys, self.reruns).await
                     });
-                    let unknown = asked.await;
-                    answer(
-                        reply,
-                        unknown.map(|unknown| {
-                            keys.retain(|key| unknown.contains(&key.to_string()));
-                            keys
-                        }),
-                    );
+                    answer(reply, asked.await);
                 }
                 // It tells that somebody is here, and the last that was known.
                 Command::Standing { reply } => {

@@ -242,12 +242,14 @@ impl Database {
 
     /// Begins a session with the host that takes writes.
     pub(super) async fn connect(&self) -> Result<Session, DatabaseError> {
+        let password = self.password_file.as_ref().map(|path| {
+            fs::read_to_string(path).map_err(|source| DatabaseError::Password { path: path.clone(), source })
+        });
+        let password = password.transpose()?;
         let mut tries = JoinSet::new();
         for config in &self.configs {
             let mut config = config.clone();
-            if let Some(path) = &self.password_file {
-                let password = fs::read_to_string(path);
-                let password = password.map_err(|source| DatabaseError::Password { path: path.clone(), source })?;
+            if let Some(password) = &password {
                 config.password(password.trim_end_matches(['\r', '\n']));
             }
             tries.spawn(begin(config, self.tls.clone(), self.schema));

@@ -25,7 +25,7 @@ pub async fn inspect(database: &Database) -> Result<Vec<String>, DatabaseError> 
         if standbys.is_empty() { "no synchronous standby".to_owned() } else { format!("standbys {standbys}") };
     let server = format!("{database}: PostgreSQL {version} as {user}, synchronous_commit {commit}, {standbys}");
     let schema = database.schema;
-    let Some(found) = schema::format(schema, &session).await.map_err(failed)? else {
+    let Some(found) = schema::format(schema, &session.client).await.map_err(failed)? else {
         if !row.get::<_, bool>(4) {
             let what = format!("there is no ledger, and {user} may not make one in a schema {schema}");
             return Err(DatabaseError::Unfit { database: database.to_string(), what });
@@ -47,15 +47,12 @@ pub async fn inspect(database: &Database) -> Result<Vec<String>, DatabaseError> 
 ///
 /// # Errors
 /// The database cannot be used, or holds what this version does not know.
-pub async fn unknown(database: &Database, mut keys: Vec<Key>, reruns: Reruns) -> Result<Vec<Key>, DatabaseError> {
+pub async fn unknown(database: &Database, keys: Vec<Key>, reruns: Reruns) -> Result<Vec<Key>, DatabaseError> {
     let session = database.connect().await?;
     let failed = |source: Error| database.failed(source);
-    let Some(found) = schema::format(database.schema, &session).await.map_err(failed)? else {
+    let Some(found) = schema::format(database.schema, &session.client).await.map_err(failed)? else {
         return Ok(keys);
     };
     schema::refuse_unknown(database, found)?;
-    let drops = reruns == Reruns::Drop;
-    let unknown = statements::unknown(&session.client, &keys, drops).await.map_err(failed)?;
-    keys.retain(|key| unknown.contains(&key.to_string()));
-    Ok(keys)
+    statements::unknown(&session.client, &keys, reruns).await.map_err(failed)
 }

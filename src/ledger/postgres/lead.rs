@@ -9,6 +9,7 @@ use crate::{
     ledger::{
         Sealed, Term, Unavailable,
         keeper::{Command, Reply, answer},
+        state::LAST_KEPT_S,
     },
     vitals::Vitals,
 };
@@ -26,9 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(6);
 
 /// How often partitions are made and dropped, and seconds forgotten that nothing could use.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(3600);
-
-/// How long after it a used second is remembered.
-const LAST_KEPT_S: i64 = 70 * 60;
 
 /// The one who leads, or would.
 #[derive(Debug)]

@@ -176,39 +176,42 @@ impl Reign {
 /// The families of tag sets that waiting runs have, by the digest that stands for each in the database.
 #[derive(Debug, Default)]
 struct Families {
-    /// By their tag sets, each with its digest.
-    of: HashMap<Arc<TagSet>, (Vec<u8>, Arc<TagSet>)>,
-    by_digest: HashMap<Vec<u8>, Arc<TagSet>>,
+    /// Of each tag set, that of its family.
+    digests: HashMap<Arc<TagSet>, Vec<u8>>,
+    /// Each with its text.
+    families: HashMap<Vec<u8>, (Arc<TagSet>, String)>,
 }
 
 impl Families {
     fn meet(&mut self, tag_set: &Arc<TagSet>) {
-        if !self.of.contains_key(tag_set) {
+        if !self.digests.contains_key(tag_set) {
             let family = tag_set.family().map_or_else(|| Arc::clone(tag_set), Arc::new);
-            let digest = Sha256::digest(family_text(&family)).to_vec();
-            self.by_digest.insert(digest.clone(), Arc::clone(&family));
-            self.of.insert(Arc::clone(tag_set), (digest, family));
+            let (digest, text) = digested(&family);
+            self.families.insert(digest.clone(), (family, text));
+            self.digests.insert(Arc::clone(tag_set), digest);
         }
     }
 
     fn digests(&self) -> Vec<Vec<u8>> {
-        self.by_digest.keys().cloned().collect()
+        self.families.keys().cloned().collect()
     }
 
     fn of_digest(&self, digest: &[u8]) -> Option<Arc<TagSet>> {
-        self.by_digest.get(digest).cloned()
+        self.families.get(digest).map(|(family, _)| Arc::clone(family))
     }
 
     /// The last second that each of them has in a batch.
     fn last_of(&self, batch: &Batch) -> Vec<Last> {
         let mut last: HashMap<&[u8], Last> = HashMap::new();
         for slot in &batch.slots {
-            let Some((digest, family)) = slot.tag_set().and_then(|tag_set| self.of.get(tag_set)) else {
+            let digest = slot.tag_set().and_then(|tag_set| self.digests.get(tag_set));
+            let Some((digest, (family, text))) = digest.and_then(|digest| Some((digest, self.families.get(digest)?)))
+            else {
                 continue;
             };
             let known = last.entry(digest).or_insert_with(|| Last {
                 digest: digest.clone(),
-                family: family_text(family),
+                family: text.clone(),
                 second: slot.second,
                 is_historical: family.is_historical(),
             });
@@ -218,10 +221,10 @@ impl Families {
     }
 }
 
-/// A family as the database has it.
-pub(super) fn family_text(family: &TagSet) -> String {
-    match serde_json::to_string(family) {
-        Ok(text) => text,
+/// A tag set as the database has it: the digest that stands for it, and its text.
+pub(super) fn digested(tag_set: &TagSet) -> (Vec<u8>, String) {
+    match serde_json::to_string(tag_set) {
+        Ok(text) => (Sha256::digest(&text).to_vec(), text),
         Err(error) => unreachable!("plain data always serialises: {error}"),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     database::{Database, DatabaseError},
     session::Session,
 };
-use tokio_postgres::Error;
+use tokio_postgres::{Error, GenericClient};
 
 /// The formats, in their order, each as what makes it of the one before.
 const STEPS: [&str; 1] = [include_str!("schema.sql")];
@@ -31,18 +31,18 @@ pub(super) async fn migrate(database: &Database, session: &mut Session, birth: i
 }
 
 /// The format of the ledger in the schema, if there is one.
-pub(super) async fn format(schema: &str, session: &Session) -> Result<Option<i32>, Error> {
-    let exists = session.client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.ledger")]).await?;
+pub(super) async fn format(schema: &str, client: &impl GenericClient) -> Result<Option<i32>, Error> {
+    let exists = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.ledger")]).await?;
     if !exists.get::<_, bool>(0) {
         return Ok(None);
     }
-    session.client.query_opt("SELECT format FROM ledger", &[]).await.map(|row| row.map(|row| row.get(0)))
+    client.query_opt("SELECT format FROM ledger", &[]).await.map(|row| row.map(|row| row.get(0)))
 }
 
 /// The format that is there then. That of a later version is left as it is.
 async fn bring_up(schema: &str, session: &mut Session, birth: i64) -> Result<i32, Error> {
     let newest = newest();
-    match format(schema, session).await? {
+    match format(schema, &session.client).await? {
         // Nothing is locked where nothing is to be done: replicas start while others work.
         Some(found) if found == newest => {
             return session.client.batch_execute("SELECT make_partitions()").await.map(|()| found);
@@ -55,9 +55,8 @@ async fn bring_up(schema: &str, session: &mut Session, birth: i64) -> Result<i32
     if !transaction.query_one("SELECT to_regnamespace($1) IS NOT NULL", &[&schema]).await?.get::<_, bool>(0) {
         transaction.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
     }
-    let exists = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.ledger")]).await?;
-    let found: i32 =
-        if exists.get(0) { transaction.query_one("SELECT format FROM ledger", &[]).await?.get(0) } else { 0 };
+    // Another process may have made it meanwhile.
+    let found = format(schema, &transaction).await?.unwrap_or(0);
     if found > newest {
         return Ok(found);
     }

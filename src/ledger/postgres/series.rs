@@ -2,9 +2,8 @@
 //!
 //! Invariant: it is a statistic. Between two exchanges the limit holds for what each replica knows.
 
-use super::Common;
+use super::{Common, reign::digested};
 use crate::metrics::{REMEMBERED_S, SavedTagSet, Seen};
-use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, Error, types::Type};
 
 /// How many tag sets are told at a time.
@@ -64,7 +63,7 @@ impl Exchange {
 }
 
 async fn tell(client: &Client, told: &[SavedTagSet]) -> Result<(), Error> {
-    let (digests, texts): (Vec<Vec<u8>>, Vec<String>) = told.iter().map(key).unzip();
+    let (digests, texts): (Vec<Vec<u8>>, Vec<String>) = told.iter().map(|told| digested(&told.tag_set)).unzip();
     let seen: Vec<i64> = told.iter().map(|told| told.seen.any).collect();
     let timed: Vec<Option<i64>> = told.iter().map(|told| told.seen.timed).collect();
     let queued: Vec<Option<i64>> = told.iter().map(|told| told.seen.queued).collect();
@@ -85,9 +84,4 @@ async fn tell(client: &Client, told: &[SavedTagSet]) -> Result<(), Error> {
         )
         .await?;
     Ok(())
-}
-
-fn key(saved: &SavedTagSet) -> (Vec<u8>, String) {
-    let text = super::reign::family_text(&saved.tag_set);
-    (Sha256::digest(&text).to_vec(), text)
 }

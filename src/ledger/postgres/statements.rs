@@ -6,7 +6,7 @@
 use super::Failure;
 use crate::{
     event::Key,
-    ledger::{Choice, Leadership, Overview, Standing},
+    ledger::{Choice, Leadership, Overview, Reruns, Standing},
 };
 use std::collections::HashSet;
 use tokio_postgres::{
@@ -14,15 +14,21 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-type Parameters<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
+pub(super) type Parameters<'p> = &'p [(&'p (dyn ToSql + Sync), Type)];
 
 /// The one row of an answer.
 async fn one(client: &Client, statement: &str, parameters: Parameters<'_>) -> Result<Option<Row>, Error> {
     Ok(client.query_typed(statement, parameters).await?.into_iter().next())
 }
 
-fn texts(keys: &[Key]) -> Vec<String> {
-    keys.iter().map(ToString::to_string).collect()
+fn texts<'k>(keys: impl IntoIterator<Item = &'k Key>) -> Vec<String> {
+    keys.into_iter().map(ToString::to_string).collect()
+}
+
+/// Those of these keys that the rows name.
+fn named(keys: &[Key], rows: &[Row]) -> Vec<Key> {
+    let named: HashSet<&str> = rows.iter().map(|row| row.get(0)).collect();
+    keys.iter().filter(|key| named.contains(key.to_string().as_str())).copied().collect()
 }
 
 /// Takes these runs in; the keys of those that are new.
@@ -30,8 +36,9 @@ pub(super) async fn accept(
     client: &Client,
     keys: &[String],
     runs: &[String],
-    drops: bool,
+    reruns: Reruns,
 ) -> Result<HashSet<String>, Failure> {
+    let drops = reruns == Reruns::Drop;
     let parameters: Parameters = &[(&keys, Type::TEXT_ARRAY), (&runs, Type::TEXT_ARRAY), (&drops, Type::BOOL)];
     let new = client.query_typed("SELECT accept($1, $2, $3)", parameters).await?;
     Ok(new.iter().map(|row| row.get(0)).collect())
@@ -75,7 +82,7 @@ pub(super) async fn waiting(client: &Client, choice: &Choice, window: usize) -> 
         Choice::Except(keys) => ("NOT EXISTS (SELECT FROM unnest($1) AS t (key) WHERE t.key = pending.key)", keys),
         Choice::Only(keys) => ("key = ANY ($1)", keys),
     };
-    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    let keys = texts(keys);
     let statement = format!("SELECT run FROM pending WHERE {condition} ORDER BY number LIMIT $2");
     let rows = client.query_typed(&statement, &[(&keys, Type::TEXT_ARRAY), (&window, Type::INT8)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -90,10 +97,9 @@ pub(super) async fn runs(client: &Client, keys: &[Key]) -> Result<Vec<String>, E
 
 /// Those of these keys that were sent.
 pub(super) async fn sent_of(client: &Client, keys: &[Key]) -> Result<Vec<Key>, Error> {
-    let statement = "SELECT t.key FROM unnest($1) AS t (key) WHERE is_sent(t.key, false)";
+    let statement = "SELECT key FROM sent WHERE key = ANY ($1)";
     let rows = client.query_typed(statement, &[(&texts(keys), Type::TEXT_ARRAY)]).await?;
-    let sent: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    Ok(keys.iter().filter(|key| sent.contains(&key.to_string())).copied().collect())
+    Ok(named(keys, &rows))
 }
 
 /// The last used second of a family of tag sets.
@@ -146,11 +152,12 @@ pub(super) async fn settle(
 }
 
 /// Those of these keys that would be new.
-pub(super) async fn unknown(client: &Client, keys: &[Key], drops: bool) -> Result<HashSet<String>, Error> {
+pub(super) async fn unknown(client: &Client, keys: &[Key], reruns: Reruns) -> Result<Vec<Key>, Error> {
     let statement =
         "SELECT t.key FROM unnest($1) AS t (key) WHERE NOT is_pending(t.key, $2) AND NOT is_sent(t.key, $2)";
+    let drops = reruns == Reruns::Drop;
     let rows = client.query_typed(statement, &[(&texts(keys), Type::TEXT_ARRAY), (&drops, Type::BOOL)]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(named(keys, &rows))
 }
 
 /// Sets lines aside for people.

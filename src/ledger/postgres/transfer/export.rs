@@ -44,7 +44,7 @@ pub async fn export(
     }
     let failed = |source| TransferError::from(database.failed(source));
     let session = database.connect().await?;
-    let Some(found) = schema::format(database.schema, &session).await.map_err(failed)? else {
+    let Some(found) = schema::format(database.schema, &session.client).await.map_err(failed)? else {
         return Err(TransferError::NoLedger(database.to_string()));
     };
     schema::refuse_unknown(database, found)?;

@@ -6,7 +6,14 @@ use crate::{
     explain::explain,
     ledger::{
         Batch, FileError, Files, Lock, RealDisk, Storage, count, layout,
-        postgres::{database::Database, reign::family_text, schema, series::Exchange, statements, text},
+        postgres::{
+            database::Database,
+            reign::digested,
+            schema,
+            series::Exchange,
+            statements::{self, Parameters},
+            text,
+        },
         record::Record,
         recover::{self, Recovered},
         state::State,
@@ -14,7 +21,6 @@ use crate::{
     metrics::SeriesGuard,
 };
 use indicatif::ProgressBar;
-use sha2::{Digest, Sha256};
 use std::{collections::HashSet, fs, io, sync::Arc, time::Duration};
 use tokio_postgres::{Client, Transaction, types::Type};
 
@@ -98,13 +104,11 @@ async fn import_sent(client: &mut Client, ids: &[String], bar: &ProgressBar) -> 
     let mut new = 0;
     for chunk in ids.chunks(CHUNK) {
         let transaction = client.transaction().await?;
-        // As in `accept`: keys are looked up by their index, whatever the planner knows.
-        let by_index =
-            "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off";
-        transaction.batch_execute(by_index).await?;
+        // As in `settle`: keys are looked up by their index, whatever the planner knows.
+        transaction.batch_execute("SET LOCAL enable_seqscan = off").await?;
         let missing = "INSERT INTO sent (key) \
             SELECT t.key FROM unnest($1) WITH ORDINALITY AS t (key, place) \
-            WHERE NOT EXISTS (SELECT FROM sent WHERE sent.key = t.key) GROUP BY t.key ORDER BY min(t.place)";
+            WHERE NOT EXISTS (SELECT FROM sent WHERE sent.key = t.key OFFSET 0) GROUP BY t.key ORDER BY min(t.place)";
         let inserted = transaction.execute_typed(missing, &[(&chunk, Type::TEXT_ARRAY)]).await?;
         let counted = i64::try_from(inserted).unwrap_or(0);
         transaction.execute_typed("UPDATE ledger SET sent = sent + $1", &[(&counted, Type::INT8)]).await?;
@@ -136,12 +140,17 @@ async fn import_pending(
                 transaction.execute_typed(later, &[(birth, Type::INT8)]).await?;
             }
             Record::Last { tag_set, second } => {
-                let family = family_text(tag_set);
-                let digest = Sha256::digest(&family).to_vec();
+                let (digest, family) = digested(tag_set);
                 let later = "INSERT INTO last_second AS l VALUES ($1, $2, $3, $4) \
                     ON CONFLICT (digest) DO UPDATE SET second = greatest(l.second, excluded.second)";
                 let is_historical = tag_set.is_historical();
-                transaction.execute(later, &[&digest, &family, second, &is_historical]).await?;
+                let parameters: Parameters = &[
+                    (&digest, Type::BYTEA),
+                    (&family, Type::TEXT),
+                    (second, Type::INT8),
+                    (&is_historical, Type::BOOL),
+                ];
+                transaction.execute_typed(later, parameters).await?;
             }
             Record::Accept(run) => {
                 // A slot that is sent whole may hold what was sent before.
@@ -175,9 +184,8 @@ async fn insert_pending(
     let missing = "INSERT INTO pending (key, run) \
         SELECT t.key, t.run FROM unnest($1, $2, $3) WITH ORDINALITY AS t (key, run, is_sealed, place) \
         WHERE t.is_sealed OR NOT is_sent(t.key, false) ORDER BY t.place ON CONFLICT (key) DO NOTHING";
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
-        [(&keys, Type::TEXT_ARRAY), (&runs, Type::TEXT_ARRAY), (&sealed, Type::BOOL_ARRAY)];
-    transaction.execute_typed(missing, &parameters).await.map(drop)
+    let parameters: Parameters = &[(&keys, Type::TEXT_ARRAY), (&runs, Type::TEXT_ARRAY), (&sealed, Type::BOOL_ARRAY)];
+    transaction.execute_typed(missing, parameters).await.map(drop)
 }
 
 /// The lines that are set aside for people, the oldest first.
