@@ -32,7 +32,6 @@ use actix_web::{
 use body::{Bodies, BodyError, Unreading};
 use ran::Ran;
 use serde_json::json;
-use server::Kept;
 use std::{borrow::Cow, io, net::TcpListener, sync::Arc, time::Instant};
 
 pub use body::BODY_MAX_BYTES;
@@ -120,9 +119,8 @@ async fn webhook(receiver: web::Data<Receiver>, request: HttpRequest, mut payloa
     receiver.ledger.vitals().answered(outcome, begun.elapsed());
     match result {
         Ok(reception) => {
-            let mut response = reception.response();
-            response.extensions_mut().insert(Kept);
-            response
+            server::keep_connection(&request);
+            reception.response()
         }
         Err(refusal) => refusal.response(payload),
     }
@@ -207,7 +205,7 @@ impl Receiver {
         match parsed {
             Event::Completed(completed) => match self.unwanted(&completed) {
                 Some(why) => Ok(self.ignored(why, guid, Some(completed.repository.to_string()))),
-                None => self.accept(&completed, guid, way).await,
+                None => self.accept(*completed, guid, way).await,
             },
             Event::NotOurs(why) => {
                 let repository = event::repository(json);
@@ -235,9 +233,9 @@ impl Receiver {
         self.ran.is_known(completed).then(|| NotOurs::NotRunAgain.to_string())
     }
 
-    async fn accept(&self, completed: &Completed, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
+    async fn accept(&self, completed: Completed, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
         let now = now();
-        let run = self.tagging.run(completed, now);
+        let run = self.tagging.run(&completed, now);
         let steps = run.steps_ms().len();
         let accepted = self.ledger.accept(run, now).await?;
         let outcome = match accepted {
@@ -248,8 +246,8 @@ impl Receiver {
         let repository = completed.repository.to_string();
         let delivery = guid.unwrap_or("-");
         if accepted == Accepted::New {
-            self.ran.note(completed);
-            self.note_odd(completed, &run, steps);
+            self.ran.note(&completed);
+            self.note_odd(&completed, &run, steps);
         }
         log::info!(delivery, run = run.as_str(), repository = repository.as_str(); "{}", outcome.name());
         self.ledger.vitals().delivered(Delivered {
@@ -258,11 +256,11 @@ impl Receiver {
             guid: guid.map(str::to_owned),
             run: Some(run.clone()),
             repository: Some(repository),
-            workflow: completed.workflow.clone(),
-            job: completed.job.as_ref().map(|job| job.name.clone().unwrap_or_else(|| run.clone())),
-            conclusion: completed.conclusion.clone(),
             duration_ms: completed.duration().ms,
-            url: completed.url.clone(),
+            workflow: completed.workflow,
+            job: completed.job.map(|job| job.name.unwrap_or_else(|| run.clone())),
+            conclusion: completed.conclusion,
+            url: completed.url,
             ..Delivered::at(jiff::Timestamp::now())
         });
         Ok(Reception::Recorded(accepted, run))

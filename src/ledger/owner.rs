@@ -23,6 +23,7 @@ use std::{
     collections::HashSet,
     io,
     sync::{Arc, mpsc},
+    thread,
     time::Instant,
 };
 use tokio::sync::Notify;
@@ -59,6 +60,11 @@ impl Group {
         self.lines.extend_from_slice(line);
         self.records.push(record);
         self.waiting.push(waiting);
+    }
+
+    /// Whether more may join it.
+    const fn has_room(&self) -> bool {
+        self.lines.len() < GROUP_MAX_BYTES && !self.changes_batch
     }
 
     /// Makes room for the next one, and keeps the memory for it.
@@ -180,16 +186,25 @@ impl Owner {
     pub(crate) fn turn(&mut self, first: Command, inbox: &mpsc::Receiver<Command>) {
         let mut group = std::mem::take(&mut self.group);
         self.take(first, &mut group);
-        while group.lines.len() < GROUP_MAX_BYTES && !group.changes_batch {
-            match inbox.try_recv() {
-                Ok(command) => self.take(command, &mut group),
-                Err(_) => break,
-            }
+        self.take_waiting(inbox, &mut group);
+        if group.has_room() && !group.lines.is_empty() {
+            // One sync costs as much as another, however many share it: where there are more threads than processors, those with
+            // a delivery in hand hand it in first. Where there are not, this returns at once.
+            thread::yield_now();
+            self.take_waiting(inbox, &mut group);
         }
         self.commit(&mut group);
         group.clear();
         self.group = group;
         self.compact_if_due();
+    }
+
+    fn take_waiting(&mut self, inbox: &mpsc::Receiver<Command>, group: &mut Group) {
+        while group.has_room()
+            && let Ok(command) = inbox.try_recv()
+        {
+            self.take(command, group);
+        }
     }
 
     fn take(&mut self, command: Command, group: &mut Group) {

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// The version of the journal's format that this code writes, and the only one it reads.
 pub(super) const FORMAT: u32 = 1;
 
+/// Most records are of a run, and shorter than this.
+const USUAL_BYTES: usize = 512;
+
 /// One fact. The state of the ledger is these, applied in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,8 +41,9 @@ pub(super) struct SealedSlot {
 impl Record {
     /// The record as a line, with its line feed.
     pub(super) fn line(&self) -> Vec<u8> {
-        match serde_json::to_vec(self) {
-            Ok(mut line) => {
+        let mut line = Vec::with_capacity(USUAL_BYTES);
+        match serde_json::to_writer(&mut line, self) {
+            Ok(()) => {
                 line.push(b'\n');
                 line
             }

@@ -192,37 +192,22 @@ fn conclusion(conclusion: Option<&str>) -> String {
     tag("conclusion", conclusion).unwrap_or_else(|| "conclusion:unknown".to_owned())
 }
 
-/// `key:value` in Datadog's form; `None` where there is no value, or none is left of it.
+/// `key:value` in Datadog's form; `None` where there is no value, or none is left of it. The key has that form already.
 #[must_use]
 pub fn tag(key: &str, value: Option<&str>) -> Option<String> {
-    let formed = formed([key, ":", value?])?;
-    (formed.len() > key.len() + 1).then_some(formed)
+    let value = value?;
+    let mut tag = Formed::of(key, value.len() + 1);
+    tag.push(':');
+    tag.push_all(value);
+    tag.done().filter(|tag| tag.len() > key.len() + 1)
 }
 
 /// A whole tag in Datadog's form; `None` where nothing is left of it. Putting a formed tag in changes nothing.
 #[must_use]
 pub fn tag_form(text: &str) -> Option<String> {
-    formed([text])
-}
-
-/// The texts as one, in Datadog's form.
-fn formed<const N: usize>(texts: [&str; N]) -> Option<String> {
-    let len: usize = texts.iter().map(|text| text.len()).sum();
-    let mut formed = Formed { text: String::with_capacity(len.min(TAG_MAX_CHARS * 4)), chars: 0 };
-    for char in texts.into_iter().flat_map(str::chars) {
-        if formed.chars == TAG_MAX_CHARS {
-            break;
-        }
-        // Nearly all are of ASCII: one letter in lower case, found without Unicode's tables.
-        if char.is_ascii() {
-            formed.push(char.to_ascii_lowercase());
-        } else {
-            char.to_lowercase().for_each(|char| formed.push(char));
-        }
-    }
-    let mut formed = formed.text;
-    formed.truncate(formed.trim_end_matches(['_', ':']).len());
-    (!formed.is_empty()).then_some(formed)
+    let mut tag = Formed::of("", text.len());
+    tag.push_all(text);
+    tag.done()
 }
 
 /// A tag that is being put into its form.
@@ -232,6 +217,34 @@ struct Formed {
 }
 
 impl Formed {
+    /// Begins with a text that has the form, with room for so many bytes more.
+    fn of(begun: &str, more_bytes: usize) -> Self {
+        let mut text = String::with_capacity(begun.len() + more_bytes.min(TAG_MAX_CHARS * 4));
+        text.push_str(begun);
+        Self { text, chars: begun.chars().count() }
+    }
+
+    /// Takes a text, as far as it has a place.
+    fn push_all(&mut self, text: &str) {
+        for char in text.chars() {
+            if self.chars == TAG_MAX_CHARS {
+                break;
+            }
+            // Nearly all are of ASCII: one letter in lower case, found without Unicode's tables.
+            if char.is_ascii() {
+                self.push(char.to_ascii_lowercase());
+            } else {
+                char.to_lowercase().for_each(|char| self.push(char));
+            }
+        }
+    }
+
+    /// Without what may not be at the end; `None` where nothing is left.
+    fn done(mut self) -> Option<String> {
+        self.text.truncate(self.text.trim_end_matches(['_', ':']).len());
+        (!self.text.is_empty()).then_some(self.text)
+    }
+
     /// Takes a character in lower case, as far as it has a place.
     fn push(&mut self, char: char) {
         let kept =

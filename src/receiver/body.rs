@@ -75,6 +75,8 @@ impl Bodies {
         let place = Place { budget: &self.unverified, id: None, has_to_go: Arc::default() };
         let has_to_go = Arc::clone(&place.has_to_go);
         tokio::select! {
+            // Nearly always all of it is there already.
+            biased;
             read = tokio::time::timeout(self.timeout, read(headers, payload, place)) => read.unwrap_or(Err(BodyError::Slow)),
             () = has_to_go.notified() => Err(BodyError::Slow),
         }
@@ -82,15 +84,17 @@ impl Bodies {
 
     /// Moves a body whose signature is verified from one budget to the other.
     pub(super) fn verified<'b>(&'b self, body: Body<Place<'_>>) -> Result<Body<Share<'b>>, BodyError> {
-        let share = self.verified.share(body.bytes.capacity())?;
-        Ok(Body { bytes: body.bytes, _counted: share })
+        let Body { bytes, taken_bytes, .. } = body;
+        Ok(Body { bytes, taken_bytes, _counted: self.verified.share(taken_bytes)? })
     }
 }
 
 /// A body, and what it is counted by for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Body<C> {
-    bytes: Vec<u8>,
+    bytes: Bytes,
+    /// With what was reserved for it.
+    taken_bytes: usize,
     _counted: C,
 }
 
@@ -118,6 +122,11 @@ async fn read<'b>(
         if len > BODY_MAX_BYTES {
             return Err(BodyError::TooLarge);
         }
+        if bytes.is_empty() && Some(len) == length {
+            // It came in one piece, as nearly all do, and stays where it was read to.
+            place.grow_to(len)?;
+            return Ok(Body { bytes: chunk, taken_bytes: len, _counted: place });
+        }
         if bytes.capacity() < len {
             let wanted = length.unwrap_or(0).min(len.saturating_mul(2)).max(len);
             place.grow_to(wanted)?;
@@ -125,7 +134,7 @@ async fn read<'b>(
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(Body { bytes, _counted: place })
+    Ok(Body { taken_bytes: bytes.capacity(), bytes: bytes.into(), _counted: place })
 }
 
 /// What bodies without a verified signature may take together.
@@ -261,7 +270,12 @@ impl MessageBody for Unreading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::{FromRequest, test::TestRequest};
+    use actix_web::{
+        FromRequest, dev,
+        http::header::{self, HeaderValue},
+        test::TestRequest,
+    };
+    use futures_util::stream;
     use std::task::Waker;
 
     const MIB: usize = 1 << 20;
@@ -289,6 +303,28 @@ mod tests {
         let bodies = bodies(64 * MIB, Duration::MAX);
         assert_eq!(read(&bodies, BODY_MAX_BYTES).await.unwrap().len(), BODY_MAX_BYTES);
         assert_eq!(read(&bodies, BODY_MAX_BYTES + 1).await.unwrap_err(), BodyError::TooLarge);
+        assert_eq!(held(&bodies), (0, 0));
+    }
+
+    #[actix_web::test]
+    async fn a_body_in_one_piece_is_not_copied_and_one_in_two_is_put_together() {
+        let bodies = bodies(100, Duration::MAX);
+        let read = async |length: Option<&'static str>, pieces: &[&'static [u8]]| {
+            let pieces = pieces.iter().map(|piece| Ok(Bytes::from_static(piece))).collect::<Vec<_>>();
+            let mut payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(stream::iter(pieces)) };
+            let request = TestRequest::post().to_http_request();
+            let mut payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
+            let length = length.map(|length| (header::CONTENT_LENGTH, HeaderValue::from_static(length)));
+            bodies.read(&length.into_iter().collect(), &mut payload).await.unwrap()
+        };
+        let piece: &[u8] = b"one piece";
+        assert_eq!(read(Some("9"), &[piece]).await.as_ptr(), piece.as_ptr());
+        for (length, pieces) in [(Some("9"), [&b"one "[..], b"piece"]), (None, [b"one ", b"piece"])] {
+            assert_eq!(&*read(length, &pieces).await, piece);
+        }
+        let alone = read(None, &[piece]).await;
+        assert_eq!((&*alone, alone.taken_bytes, held(&bodies)), (piece, 9, (1, 9)));
+        drop(alone);
         assert_eq!(held(&bodies), (0, 0));
     }
 

@@ -14,7 +14,7 @@ use actix_server::{GracefulShutdownSignal, Server, ServerBuilder};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, map_config};
 use actix_tls::accept::{TlsError, max_concurrent_tls_connect, rustls_0_23 as acceptor};
 use actix_web::{
-    App, Error, HttpResponse,
+    App, Error, HttpRequest, HttpResponse,
     body::{BodySize, BoxBody, MessageBody},
     dev::{AppConfig, ServiceRequest, ServiceResponse},
     http::{ConnectionType, StatusCode},
@@ -40,13 +40,16 @@ const WORKERS_MAX: usize = 512;
 /// How long a connection is closed gently: what still comes in is read and dropped, so that the answer arrives.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// In an answer: the connection may live on after it.
-#[derive(Debug)]
-pub(super) struct Kept;
-
-/// Of a connection: whether an answer has been given after which it does not live on.
+/// Of a connection: whether it ends with the answer that is given or being made.
 #[derive(Debug, Default)]
 struct IsOver(Rc<Cell<bool>>);
+
+/// Lets the connection of this request live on after its answer.
+pub(super) fn keep_connection(request: &HttpRequest) {
+    if let Some(is_over) = request.conn_data::<IsOver>() {
+        is_over.0.set(false);
+    }
+}
 
 /// Serves on a bound listener until stopped through the server's handle.
 pub(super) fn serve(receiver: Arc<Receiver>, tls: Option<&Tls>, listener: TcpListener) -> io::Result<Server> {
@@ -132,9 +135,7 @@ async fn one_answer(
     }
     is_over.set(true);
     let mut response = next.call(request).await?.map_into_boxed_body();
-    if response.response().extensions().get::<Kept>().is_some() {
-        is_over.set(false);
-    } else {
+    if is_over.get() {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response)
