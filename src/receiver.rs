@@ -205,7 +205,7 @@ impl Receiver {
         match parsed {
             Event::Completed(completed) => match self.unwanted(&completed) {
                 Some(why) => Ok(self.ignored(why, guid, Some(completed.repository.to_string()))),
-                None => self.accept(*completed, guid, way).await,
+                None => self.accept(completed, guid, way).await,
             },
             Event::NotOurs(why) => {
                 let repository = event::repository(json);
@@ -233,7 +233,7 @@ impl Receiver {
         self.ran.is_known(completed).then(|| NotOurs::NotRunAgain.to_string())
     }
 
-    async fn accept(&self, completed: Completed, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
+    async fn accept(&self, completed: Box<Completed>, guid: Option<&str>, way: Way) -> Result<Reception, Refusal> {
         let now = now();
         let run = self.tagging.run(&completed, now);
         let steps = run.steps_ms().len();

@@ -62,11 +62,6 @@ impl Group {
         self.waiting.push(waiting);
     }
 
-    /// Whether more may join it.
-    const fn has_room(&self) -> bool {
-        self.lines.len() < GROUP_MAX_BYTES && !self.changes_batch
-    }
-
     /// Makes room for the next one, and keeps the memory for it.
     fn clear(&mut self) {
         let Self { lines, records, waiting, seen, came_at, changes_batch, weight } = self;
@@ -125,6 +120,9 @@ impl Keeper for Owner {
     /// Ends at once where another process has the directory: only a new start knows what is in it.
     fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         while let Ok(first) = inbox.recv() {
+            // A sync costs the same however many share it. Where threads are more than processors, others go first, and what they
+            // hand in joins this group; where a processor is free, this returns at once.
+            thread::yield_now();
             self.turn(first, inbox);
             if let Some(lost) = &self.lost {
                 log::error!("{lost}");
@@ -186,25 +184,16 @@ impl Owner {
     pub(crate) fn turn(&mut self, first: Command, inbox: &mpsc::Receiver<Command>) {
         let mut group = std::mem::take(&mut self.group);
         self.take(first, &mut group);
-        self.take_waiting(inbox, &mut group);
-        if group.has_room() && !group.lines.is_empty() {
-            // One sync costs as much as another, however many share it: where there are more threads than processors, those with
-            // a delivery in hand hand it in first. Where there are not, this returns at once.
-            thread::yield_now();
-            self.take_waiting(inbox, &mut group);
+        while group.lines.len() < GROUP_MAX_BYTES && !group.changes_batch {
+            match inbox.try_recv() {
+                Ok(command) => self.take(command, &mut group),
+                Err(_) => break,
+            }
         }
         self.commit(&mut group);
         group.clear();
         self.group = group;
         self.compact_if_due();
-    }
-
-    fn take_waiting(&mut self, inbox: &mpsc::Receiver<Command>, group: &mut Group) {
-        while group.has_room()
-            && let Ok(command) = inbox.try_recv()
-        {
-            self.take(command, group);
-        }
     }
 
     fn take(&mut self, command: Command, group: &mut Group) {

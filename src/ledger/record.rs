@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// The version of the journal's format that this code writes, and the only one it reads.
 pub(super) const FORMAT: u32 = 1;
 
-/// Most records are of a run, and shorter than this.
+/// Most records are of a run, and about as long as this.
 const USUAL_BYTES: usize = 512;
 
 /// One fact. The state of the ledger is these, applied in order.

@@ -195,6 +195,7 @@ fn conclusion(conclusion: Option<&str>) -> String {
 /// `key:value` in Datadog's form; `None` where there is no value, or none is left of it. The key has that form already.
 #[must_use]
 pub fn tag(key: &str, value: Option<&str>) -> Option<String> {
+    debug_assert_eq!(tag_form(key).as_deref(), Some(key), "a key in Datadog's form");
     let value = value?;
     let mut tag = Formed::of(key, value.len() + 1);
     tag.push(':');
@@ -239,12 +240,6 @@ impl Formed {
         }
     }
 
-    /// Without what may not be at the end; `None` where nothing is left.
-    fn done(mut self) -> Option<String> {
-        self.text.truncate(self.text.trim_end_matches(['_', ':']).len());
-        (!self.text.is_empty()).then_some(self.text)
-    }
-
     /// Takes a character in lower case, as far as it has a place.
     fn push(&mut self, char: char) {
         let kept =
@@ -254,6 +249,12 @@ impl Formed {
             self.text.push(kept);
             self.chars += 1;
         }
+    }
+
+    /// Without what may not be at the end; `None` where nothing is left.
+    fn done(mut self) -> Option<String> {
+        self.text.truncate(self.text.trim_end_matches(['_', ':']).len());
+        (!self.text.is_empty()).then_some(self.text)
     }
 }
 

@@ -28,7 +28,6 @@ use std::{
     net::TcpListener,
     num::NonZeroUsize,
     pin::Pin,
-    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -42,7 +41,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Of a connection: whether it ends with the answer that is given or being made.
 #[derive(Debug, Default)]
-struct IsOver(Rc<Cell<bool>>);
+struct IsOver(Cell<bool>);
 
 /// Lets the connection of this request live on after its answer.
 pub(super) fn keep_connection(request: &HttpRequest) {
@@ -113,7 +112,9 @@ fn http<T: 'static>(
     HttpService::build()
         .client_request_timeout(receiver.limits.client_timeout)
         .client_disconnect_timeout(LINGER)
-        .on_connect_ext(|_: &T, data| drop(data.insert(IsOver::default())))
+        .on_connect_ext(|_: &T, data| {
+            data.insert(IsOver::default());
+        })
         .graceful_shutdown_signal(move || {
             let stopping = stopping.clone();
             async move { stopping.notified().await }
@@ -121,21 +122,19 @@ fn http<T: 'static>(
         .h1(map_config(app, |()| AppConfig::default()))
 }
 
-/// Lets a connection live on only where the answer says so, and drops it where another request comes in behind one that does
-/// not. Left to itself, the server would answer all that a client sends, and keep the answers until they are read.
+/// Ends a connection with its answer unless [`keep_connection`] was said, and drops it where another request comes in behind
+/// such an answer. Left to itself, the server would answer all that a client sends, and keep the answers until they are read.
 async fn one_answer(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let is_over = request.conn_data::<IsOver>().map(|is_over| Rc::clone(&is_over.0)).unwrap_or_default();
-    if is_over.get() {
+    if request.conn_data::<IsOver>().is_some_and(|is_over| is_over.0.replace(true)) {
         // The answer before this one goes out meanwhile.
         tokio::task::yield_now().await;
         return Ok(request.into_response(HttpResponse::with_body(StatusCode::BAD_REQUEST, BoxBody::new(CutOff))));
     }
-    is_over.set(true);
     let mut response = next.call(request).await?.map_into_boxed_body();
-    if is_over.get() {
+    if response.request().conn_data::<IsOver>().is_none_or(|is_over| is_over.0.get()) {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response)

@@ -113,6 +113,10 @@ fn a_connection_lives_on_after_a_verified_delivery_and_after_nothing_else() {
         assert_eq!(read_answer(&mut stream).unwrap().status, status);
     }
     let wrong = delivery(3, "another secret", "keep-alive");
+    let both = [delivery(4, SECRET, "keep-alive"), delivery(5, SECRET, "keep-alive"), wrong.clone()];
+    stream.write_all(&[&both.concat()[..], &delivery(6, SECRET, "keep-alive")].concat()).unwrap();
+    let answers = read_to_close(&mut stream);
+    assert_eq!(statuses(&answers), [202, 202, 401], "what comes behind the refused one is not looked at");
     for request in [&b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &wrong] {
         let mut stream = connect(service.address);
         stream.write_all(request).unwrap();
