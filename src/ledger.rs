@@ -1,30 +1,16 @@
-//! What has been accepted and what has been sent: one thread that owns the journal and the cache.
+//! What has been accepted and what has been sent, kept in files or in a database.
 //!
 //! Invariant: only this room knows that there are files. Everything is answered after the sync that makes it so:
 //! `accept` returns `Accepted::New` for a run that is on disk, and a duplicate of a run that is not yet on disk
 //! waits for the same sync and shares its outcome. Requests that wait at the same moment share one sync.
 
-mod arrivals;
-mod borrowed;
-mod cache;
-mod count;
-mod disk;
 mod files;
-mod inspect;
-mod journal;
+mod guard;
 mod keeper;
-mod keys;
-mod layout;
-mod lines;
-mod lock;
 mod options;
-mod owner;
 mod postgres;
 mod record;
-mod recover;
-mod repair;
 mod state;
-mod weight;
 
 use crate::{
     event::Key,
@@ -40,22 +26,17 @@ use std::{
 };
 use tokio::sync::{Notify, oneshot, watch};
 
-pub(crate) use borrowed::Borrowed;
-pub use cache::WorkflowCache;
-pub use count::inspect as inspect_series;
-pub use disk::{RealDisk, Stamp, Storage, Stored};
-pub use files::{FileError, Files, Mode, OpenError};
-pub use inspect::{Known, holder, inspect};
+pub(crate) use files::{Borrowed, Owner};
+pub use files::{
+    Doubts, Entries, FileError, Files, Known, LockError, Mode, OpenError, RealDisk, Repaired, Stamp, Storage, Stored,
+    WorkflowCache, holder, inspect, inspect_series, repair,
+};
 pub(crate) use keeper::{Command, Keeper};
-use lock::Lock;
-pub use lock::LockError;
 pub use options::{Options, Reruns};
-pub(crate) use owner::Owner;
 pub use postgres::{
     AddressError, Copied, Database, DatabaseError, TransferError, export, import, inspect as inspect_database,
     unknown as unknown_in_database,
 };
-pub use repair::{Doubts, Entries, Repaired, repair};
 pub use state::{Batch, Choice};
 
 /// The term of whoever has the files: nobody else can have them.
@@ -383,6 +364,3 @@ pub(crate) fn keys_of(slots: &[Slot]) -> Vec<Key> {
 pub(crate) fn key_set<'a>(keys: impl IntoIterator<Item = &'a Key>) -> HashSet<Key> {
     keys.into_iter().copied().collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,10 +1,36 @@
-//! The paths of the files, and what can be wrong with one.
+//! The ledger in files: one thread that owns the journal and the cache. Here are their paths, and what can be wrong with one.
 
-use super::{lock::LockError, postgres::DatabaseError};
+mod arrivals;
+mod borrowed;
+mod cache;
+pub(super) mod count;
+pub(super) mod disk;
+mod inspect;
+pub(super) mod journal;
+mod keys;
+pub(super) mod layout;
+pub(super) mod lines;
+mod lock;
+mod owner;
+pub(super) mod recover;
+mod repair;
+mod weight;
+
+use super::postgres::DatabaseError;
 use std::{
     io,
     path::{Path, PathBuf},
 };
+
+pub(crate) use borrowed::Borrowed;
+pub use cache::WorkflowCache;
+pub use count::inspect as inspect_series;
+pub use disk::{RealDisk, Stamp, Storage, Stored};
+pub use inspect::{Known, holder, inspect};
+pub(super) use lock::Lock;
+pub use lock::LockError;
+pub(crate) use owner::Owner;
+pub use repair::{Doubts, Entries, Repaired, repair};
 
 /// Which set of files: a dry run has its own, so that both can share a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,3 +183,6 @@ impl OpenError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,11 +17,10 @@ mod statements;
 mod transfer;
 
 use super::{
-    OpenError, Options, Standing, Unavailable,
-    disk::Storage,
-    files::FileError,
+    FileError, OpenError, Options, Standing, Storage, Unavailable,
+    files::lines::{self, Lines},
+    guard,
     keeper::{Command, Keeper, answer},
-    lines::{self, Lines},
 };
 use crate::{
     explain::explain,
@@ -128,7 +127,7 @@ impl Common {
 
     fn count(&self, now: i64) -> SeriesCount {
         let mut guard = self.series();
-        super::count::forget(&mut guard, now);
+        guard::forget(&mut guard, now);
         guard.count(now)
     }
 

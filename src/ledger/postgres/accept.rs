@@ -4,12 +4,16 @@
 //! time is over is answered with why; it may be there all the same, and is a duplicate then.
 
 use super::{Failure, session::Session, statements};
-use crate::ledger::{
-    Accepted, Reruns, Unavailable,
-    count::bound,
-    keeper::{Reply, answer},
+use crate::{
+    event::Key,
+    ledger::{
+        Accepted, Reruns, Unavailable,
+        guard::bound,
+        keeper::{Reply, answer},
+    },
+    metrics::Run,
+    vitals::Vitals,
 };
-use crate::{event::Key, metrics::Run, vitals::Vitals};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,

@@ -4,9 +4,12 @@ use super::{CHUNK, Copied, Held, TransferError};
 use crate::{
     event::Key,
     ledger::{
-        Files, Lock, RealDisk, Storage, WorkflowCache,
-        disk::{self, folder_of},
-        journal::Journal,
+        Files, RealDisk, Storage, WorkflowCache,
+        files::{
+            Lock,
+            disk::{self, folder_of},
+            journal::Journal,
+        },
         postgres::{
             database::Database,
             reign::{apply, record},

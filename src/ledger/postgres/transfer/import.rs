@@ -5,7 +5,11 @@ use crate::{
     event::Key,
     explain::explain,
     ledger::{
-        Batch, FileError, Files, Lock, RealDisk, Storage, count, layout,
+        Batch, FileError, Files, RealDisk, Storage,
+        files::{
+            Lock, count, layout,
+            recover::{self, Recovered},
+        },
         postgres::{
             database::Database,
             reign::digested,
@@ -15,7 +19,6 @@ use crate::{
             text,
         },
         record::Record,
-        recover::{self, Recovered},
         state::State,
     },
     metrics::SeriesGuard,

@@ -1,9 +1,11 @@
 //! The ledger's files for one call, by a program that is no service.
 
 use super::{
-    FileError, Files, Lock, OpenError, WorkflowCache,
+    FileError, Files, OpenError,
+    cache::WorkflowCache,
     disk::{RealDisk, Storage},
     lines::{self, Lines},
+    lock::Lock,
 };
 use std::{sync::Arc, time::Duration};
 

@@ -71,7 +71,7 @@ impl WorkflowCache {
         Self::open(Arc::new(RealDisk), &Path::new(DEFAULT_DIR).join(filename))
     }
 
-    pub(super) fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, FileError> {
+    pub(in crate::ledger) fn open(storage: Arc<dyn Storage>, path: &Path) -> Result<Self, FileError> {
         let mut cache = Self { storage, path: path.to_owned(), keys: KeySet::default(), open: None };
         if cache.storage.stamp(path).map_err(|source| cache.io(source))?.is_none() {
             cache.put(&Document::default())?;
@@ -139,7 +139,7 @@ impl WorkflowCache {
         self.len() == 0
     }
 
-    pub(super) fn contains_key(&self, key: Key) -> bool {
+    pub(in crate::ledger) fn contains_key(&self, key: Key) -> bool {
         self.keys.contains_key(key)
     }
 

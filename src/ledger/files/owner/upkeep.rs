@@ -3,7 +3,11 @@
 use super::{Group, Owner, cannot_write};
 use crate::{
     explain::explain,
-    ledger::{Unavailable, journal::Journal, lock::LockError, record::Record},
+    ledger::{
+        Unavailable,
+        files::{journal::Journal, lock::LockError},
+        record::Record,
+    },
 };
 use std::{
     io,

@@ -1,7 +1,10 @@
 //! A look at the files that changes nothing.
 
-use super::{FileError, Files, RealDisk, Reruns, Storage, keys::KeySet, layout, lock, recover, state::State};
-use crate::event::Key;
+use super::{FileError, Files, disk::RealDisk, disk::Storage, keys::KeySet, layout, lock, recover};
+use crate::{
+    event::Key,
+    ledger::{Reruns, state::State},
+};
 use std::{fs, io, path::Path};
 
 /// Looks at directory, journal and cache: a line about each, or what is wrong with it. No lock is taken, so a write that

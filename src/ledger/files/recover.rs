@@ -9,17 +9,19 @@ use super::{
     disk::Storage,
     journal::{self, Contents, Journal},
     layout::{self, Torn},
-    record::Record,
-    state::State,
     weight::Weight,
 };
-use crate::{event::Key, explain::explain};
+use crate::{
+    event::Key,
+    explain::explain,
+    ledger::{record::Record, state::State},
+};
 use std::{collections::HashSet, path::Path, sync::Arc};
 
 /// Both files, understood and agreeing.
 #[derive(Debug)]
-pub(super) struct Recovered {
-    pub(super) state: State,
+pub(in crate::ledger) struct Recovered {
+    pub(in crate::ledger) state: State,
     pub(super) journal: Journal,
     pub(super) cache: WorkflowCache,
     /// What the journal holds, settled runs with the others.
@@ -31,7 +33,11 @@ pub(super) struct Recovered {
 }
 
 /// Reads journal and cache. `birth` is the second that a new journal carries.
-pub(super) fn recover(storage: &Arc<dyn Storage>, files: &Files, birth: i64) -> Result<Recovered, FileError> {
+pub(in crate::ledger) fn recover(
+    storage: &Arc<dyn Storage>,
+    files: &Files,
+    birth: i64,
+) -> Result<Recovered, FileError> {
     let bytes = storage.read(&files.journal).map_err(|source| FileError::io(&files.journal, source))?;
     let read = bytes.as_deref().map(|bytes| read_journal(&files.journal, bytes)).transpose()?;
     let (mut state, mut contents) = match read {

@@ -6,10 +6,10 @@
 use super::{
     Files,
     disk::{self, RealDisk, Storage},
-    record::Record,
 };
 use crate::{
     explain::explain,
+    ledger::guard::{bound, forget},
     metrics::{Run, SeriesCount, SeriesError, SeriesGuard},
 };
 use std::{
@@ -24,7 +24,7 @@ const SAVE_EVERY_S: u64 = 600;
 
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CountError {
+pub(in crate::ledger) enum CountError {
     #[error("{}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}", path.display())]
@@ -118,32 +118,11 @@ impl SeriesFile {
     }
 }
 
-/// Decides the tags of a run that is accepted now; its line follows them.
-pub(super) fn bound(guard: &mut SeriesGuard, run: Arc<Run>, line: Vec<u8>, now: i64) -> (Arc<Run>, Vec<u8>) {
-    let bounded = guard.bound(&run, now);
-    for capped in bounded.capped {
-        log::warn!("{capped}");
-    }
-    if bounded.tag_set == run.tag_set {
-        return (run, line);
-    }
-    let run = Arc::new(run.tagged(bounded.tag_set, bounded.job));
-    let line = Record::Accept(Arc::clone(&run)).line();
-    (run, line)
-}
-
-pub(super) fn read(storage: &dyn Storage, path: &Path, max: usize) -> Result<SeriesGuard, CountError> {
+pub(in crate::ledger) fn read(storage: &dyn Storage, path: &Path, max: usize) -> Result<SeriesGuard, CountError> {
     let text = storage.read(path).map_err(|source| CountError::Io { path: path.to_owned(), source })?;
     let guard = text.map(|text| SeriesGuard::from_json(max, &text)).transpose();
     let guard = guard.map_err(|source| CountError::Content { path: path.to_owned(), source })?;
     Ok(guard.unwrap_or_else(|| SeriesGuard::new(max)))
-}
-
-/// Forgets what is old, and says which tags are no longer capped.
-pub(super) fn forget(guard: &mut SeriesGuard, now: i64) {
-    for key in guard.forget(now) {
-        log::info!("fewer series again: new values of the tag {key} are sent as they are");
-    }
 }
 
 /// Looks at the file and changes nothing: how many series up to `now`, the limit, and the tag with the most values.
@@ -173,7 +152,7 @@ mod tests {
     use super::*;
     use crate::{
         event::Completed,
-        ledger::{Accepted, Ledger, Mode, Opened, Options, Reruns},
+        ledger::{Accepted, Ledger, Mode, Opened, Options, Reruns, record::Record},
         metrics::tests::{completed, tagging},
     };
     use std::{fs, os::unix::fs::PermissionsExt};

@@ -4,15 +4,21 @@
 //! takes its place. Where nobody can tell any more how a run ended, it goes again: it may be counted twice, not lost.
 
 use super::{
-    FileError, Files, Lock, OpenError,
+    FileError, Files, OpenError,
     disk::{self, Storage},
     journal::{self, Journal, Part},
     layout::{self, Document},
-    record::{FORMAT, Record, SealedSlot},
+    lock::Lock,
     recover,
-    state::State,
 };
-use crate::{event::Key, metrics::Slot};
+use crate::{
+    event::Key,
+    ledger::{
+        record::{FORMAT, Record, SealedSlot},
+        state::State,
+    },
+    metrics::Slot,
+};
 use std::{
     collections::HashSet,
     fmt,

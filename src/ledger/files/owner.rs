@@ -3,22 +3,29 @@
 mod upkeep;
 
 use super::{
-    Accepted, Batch, Choice, FileError, ONLY_TERM, OpenError, Options, Overview, Reruns, Sealed, Standing, Term,
-    Unavailable,
+    FileError, OpenError,
     arrivals::Arrivals,
     cache::WorkflowCache,
     count::SeriesFile,
     disk::Storage,
     journal::Journal,
-    keeper::{Command, Keeper, Reply, answer},
     lines::{self, Lines},
     lock::Lock,
-    record::Record,
     recover::{self, Recovered},
-    state::State,
     weight::Weight,
 };
-use crate::{event::Key, explain::explain, metrics::Run, vitals::Vitals};
+use crate::{
+    event::Key,
+    explain::explain,
+    ledger::{
+        Accepted, Batch, Choice, ONLY_TERM, Options, Overview, Reruns, Sealed, Standing, Term, Unavailable,
+        keeper::{Command, Keeper, Reply, answer},
+        record::Record,
+        state::State,
+    },
+    metrics::Run,
+    vitals::Vitals,
+};
 use std::{
     collections::HashSet,
     io,
@@ -134,7 +141,7 @@ impl Keeper for Owner {
 }
 
 impl Owner {
-    pub(super) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
+    pub(in crate::ledger) fn open(options: Options, news: Arc<Notify>) -> Result<Self, OpenError> {
         let Options { files, reruns, lock_patience, birth, .. } = options;
         let Options { compact_at_bytes, max_journal_bytes, max_series, storage, vitals, .. } = options;
         storage.create_dir(&files.dir).map_err(|source| FileError::io(&files.dir, source))?;

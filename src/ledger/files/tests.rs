@@ -1,5 +1,5 @@
 use super::*;
-use crate::metrics::TagSet;
+use crate::{ledger::*, metrics::TagSet};
 use std::{fs, time::Duration};
 use tempfile::TempDir;
 

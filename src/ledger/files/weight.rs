@@ -2,11 +2,11 @@
 //!
 //! Invariant: it is reckoned as the journal grows; nothing is read or written for it.
 
-use super::record::Record;
+use crate::ledger::record::Record;
 
 /// What a journal holds, in bytes of lines.
 #[derive(Debug, Default)]
-pub(super) struct Weight {
+pub(in crate::ledger) struct Weight {
     /// The runs in it, settled ones with them.
     runs: u64,
     /// Of their acceptance.

@@ -15,9 +15,9 @@
 
 use super::{
     disk::{self, Stamp, Storage, Stored},
-    record::{FORMAT, Record},
     weight::Weight,
 };
+use crate::ledger::record::{FORMAT, Record};
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -230,7 +230,7 @@ fn between_quotes(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The journal that is written to.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(in crate::ledger) struct Journal {
     storage: Arc<dyn Storage>,
     path: PathBuf,
     /// `None` after a failure, until a new file has taken the old one's place.
@@ -247,7 +247,7 @@ struct Open {
 
 impl Journal {
     /// A journal that has no usable file yet; `rewrite` gives it one.
-    pub(super) fn new(storage: Arc<dyn Storage>, path: &Path) -> Self {
+    pub(in crate::ledger) fn new(storage: Arc<dyn Storage>, path: &Path) -> Self {
         Self { storage, path: path.to_owned(), open: None, groups: 0 }
     }
 
@@ -303,7 +303,7 @@ impl Journal {
     /// is damaged later; of several the last would look like a torn write.
     ///
     /// After an error the old one still serves, if the name still leads to it.
-    pub(super) fn rewrite<R, I>(&mut self, records: impl Fn() -> I) -> io::Result<Weight>
+    pub(in crate::ledger) fn rewrite<R, I>(&mut self, records: impl Fn() -> I) -> io::Result<Weight>
     where
         R: Borrow<Record>,
         I: Iterator<Item = R>,
