@@ -1,12 +1,14 @@
 //! What has been accepted and what has been sent, kept in files or in a database.
 //!
-//! Invariant: only this room knows that there are files. Everything is answered after the sync that makes it so:
-//! `accept` returns `Accepted::New` for a run that is on disk, and a duplicate of a run that is not yet on disk
-//! waits for the same sync and shares its outcome. Requests that wait at the same moment share one sync.
+//! Invariant: only this room knows that there are files, or a database. Everything is answered after the sync, or the commit,
+//! that makes it so: `accept` returns `Accepted::New` for a run that is recorded by then, and a duplicate of a run that is
+//! not yet recorded waits and shares its outcome. Requests that wait at the same moment share one sync.
 
+mod disk;
 mod files;
 mod guard;
 mod keeper;
+mod lines;
 mod options;
 mod postgres;
 mod record;
@@ -26,13 +28,14 @@ use std::{
 };
 use tokio::sync::{Notify, oneshot, watch};
 
+pub use disk::{RealDisk, Stamp, Storage, Stored};
 pub(crate) use files::{Borrowed, Owner};
 pub use files::{
-    Doubts, Entries, FileError, Files, Known, LockError, Mode, OpenError, RealDisk, Repaired, Stamp, Storage, Stored,
-    WorkflowCache, holder, inspect, inspect_series, repair,
+    Doubts, Entries, FileError, Files, Known, LockError, Repaired, WorkflowCache, holder, inspect, inspect_series,
+    repair,
 };
 pub(crate) use keeper::{Command, Keeper};
-pub use options::{Options, Reruns};
+pub use options::{Mode, OpenError, Options, Reruns};
 pub use postgres::{
     AddressError, Copied, Database, DatabaseError, TransferError, export, import, inspect as inspect_database,
     unknown as unknown_in_database,

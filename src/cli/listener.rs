@@ -29,7 +29,7 @@ pub struct LimitArgs {
     /// Bodies of requests with a verified signature that may be in memory at one time, in MiB
     #[arg(long, env = "RUNHOUND_MAX_IN_FLIGHT_MIB", value_name = "MIB", default_value_t = 256, value_parser = above_zero)]
     pub max_in_flight_mib: u32,
-    /// Bodies of requests whose signature is not verified yet that may be in memory at one time, in MiB
+    /// Bodies that are still coming in, their signature not verified yet, that may be in memory at one time, in MiB
     #[arg(long, env = "RUNHOUND_MAX_UNVERIFIED_MIB", value_name = "MIB", default_value_t = 64, value_parser = above_zero)]
     pub max_unverified_mib: u32,
     /// Connections that may be open at one time; more have to wait

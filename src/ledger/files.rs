@@ -1,22 +1,22 @@
-//! The ledger in files: one thread that owns the journal and the cache. Here are their paths, and what can be wrong with one.
+//! The ledger in files: one thread owns the journal and the cache. Here are the paths of its files, and what can be wrong with one.
+//!
+//! Invariant: one process has them, and what is answered is synced.
 
 mod arrivals;
 mod borrowed;
 mod cache;
-pub(super) mod count;
-pub(super) mod disk;
+mod count;
 mod inspect;
-pub(super) mod journal;
+mod journal;
 mod keys;
-pub(super) mod layout;
-pub(super) mod lines;
+mod layout;
 mod lock;
 mod owner;
-pub(super) mod recover;
+mod recover;
 mod repair;
 mod weight;
 
-use super::postgres::DatabaseError;
+use super::Mode;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -24,30 +24,16 @@ use std::{
 
 pub(crate) use borrowed::Borrowed;
 pub use cache::WorkflowCache;
+pub(super) use cache::sent_ids;
 pub use count::inspect as inspect_series;
-pub use disk::{RealDisk, Stamp, Storage, Stored};
+pub(super) use count::read as read_series;
 pub use inspect::{Known, holder, inspect};
+pub(super) use journal::Journal;
 pub(super) use lock::Lock;
 pub use lock::LockError;
 pub(crate) use owner::Owner;
+pub(super) use recover::{Recovered, recover};
 pub use repair::{Doubts, Entries, Repaired, repair};
-
-/// Which set of files: a dry run has its own, so that both can share a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Runs are pushed to Datadog.
-    Live,
-    /// Everything but the push.
-    DryRun,
-}
-
-impl Mode {
-    /// A dry run, or not.
-    #[must_use]
-    pub const fn of(is_dry_run: bool) -> Self {
-        if is_dry_run { Self::DryRun } else { Self::Live }
-    }
-}
 
 /// The paths of one mode's files.
 #[derive(Debug, Clone)]
@@ -141,46 +127,6 @@ impl FileError {
 
     pub(super) fn damaged(path: &Path, offset: usize, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), offset, what: what.into() }
-    }
-}
-
-/// The files, or the database, cannot be had. They were left as they are.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The lock could not be had.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// A file cannot be used.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The database cannot be used.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-}
-
-impl OpenError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Lock(LockError::Held { .. } | LockError::Lost { .. }) => {
-                "stop that process, or give this one a directory of its own with --cache-dir"
-            }
-            Self::Lock(LockError::Io { source, .. }) | Self::File(FileError::Io { source, .. })
-                if source.kind() == io::ErrorKind::StorageFull =>
-            {
-                "make room on that disk; what is recorded is still there"
-            }
-            Self::Lock(LockError::Io { .. }) | Self::File(FileError::Io { .. }) => {
-                "the cache directory must exist or be creatable, and this user must be able to write there"
-            }
-            Self::File(FileError::Damaged { .. }) => {
-                "it was left as it is; `runhound check --repair`, with the same --cache-dir, and --dry-run for a dry run's \
-                 files, sets it aside and makes a new one of all that can be read in it"
-            }
-            Self::Database(error) => error.hint(),
-            Self::File(FileError::Format { .. }) => "it was left as it is: use the version of runhound that wrote it",
-        }
     }
 }
 

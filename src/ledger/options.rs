@@ -1,8 +1,25 @@
-//! How a ledger is opened.
+//! How a ledger is opened, and why it cannot be.
 
-use super::{Database, Files, RealDisk, Storage};
+use super::{Database, DatabaseError, FileError, Files, LockError, RealDisk, Storage};
 use crate::{event::Attempt, metrics::DEFAULT_MAX_SERIES, vitals::Vitals};
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
+
+/// Whether this is a dry run: it has a ledger of its own, so that both can share a directory or a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Runs are pushed to Datadog.
+    Live,
+    /// Everything but the push.
+    DryRun,
+}
+
+impl Mode {
+    /// A dry run, or not.
+    #[must_use]
+    pub const fn of(is_dry_run: bool) -> Self {
+        if is_dry_run { Self::DryRun } else { Self::Live }
+    }
+}
 
 /// What a re-run of a run that is recorded already counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -63,6 +80,46 @@ impl Options {
             max_series: DEFAULT_MAX_SERIES,
             storage: Arc::new(RealDisk),
             vitals: Arc::default(),
+        }
+    }
+}
+
+/// The files, or the database, cannot be had. They were left as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The lock could not be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+impl OpenError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Lock(LockError::Held { .. } | LockError::Lost { .. }) => {
+                "stop that process, or give this one a directory of its own with --cache-dir"
+            }
+            Self::Lock(LockError::Io { source, .. }) | Self::File(FileError::Io { source, .. })
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                "make room on that disk; what is recorded is still there"
+            }
+            Self::Lock(LockError::Io { .. }) | Self::File(FileError::Io { .. }) => {
+                "the cache directory must exist or be creatable, and this user must be able to write there"
+            }
+            Self::File(FileError::Damaged { .. }) => {
+                "it was left as it is; `runhound check --repair`, with the same --cache-dir, and --dry-run for a dry run's \
+                 files, sets it aside and makes a new one of all that can be read in it"
+            }
+            Self::Database(error) => error.hint(),
+            Self::File(FileError::Format { .. }) => "it was left as it is: use the version of runhound that wrote it",
         }
     }
 }

@@ -17,10 +17,9 @@ mod statements;
 mod transfer;
 
 use super::{
-    FileError, OpenError, Options, Standing, Storage, Unavailable,
-    files::lines::{self, Lines},
-    guard,
+    FileError, OpenError, Options, Standing, Storage, Unavailable, guard,
     keeper::{Command, Keeper, answer},
+    lines::{self, Lines},
 };
 use crate::{
     explain::explain,
@@ -126,9 +125,9 @@ impl Common {
     }
 
     fn count(&self, now: i64) -> SeriesCount {
-        let mut guard = self.series();
-        guard::forget(&mut guard, now);
-        guard.count(now)
+        let mut series = self.series();
+        guard::forget(&mut series, now);
+        series.count(now)
     }
 
     /// The session that is kept, or a new one.

@@ -1,4 +1,4 @@
-//! What the journal says, a JSON line each.
+//! The records of a ledger, a JSON line each: the journal's lines, and what a database keeps of runs and of the open batch.
 
 use crate::{
     event::Key,

@@ -1,4 +1,4 @@
-//! What is pending and which seconds are used: the journal's records, applied in order.
+//! What is pending and which seconds are used: records, applied in order.
 //!
 //! Invariant: no I/O. The state after a restart is the state before it, because both come from `apply`.
 

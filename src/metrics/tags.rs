@@ -192,7 +192,8 @@ fn conclusion(conclusion: Option<&str>) -> String {
     tag("conclusion", conclusion).unwrap_or_else(|| "conclusion:unknown".to_owned())
 }
 
-/// `key:value` in Datadog's form; `None` where there is no value, or none is left of it. The key has that form already.
+/// `key:value` in Datadog's form; `None` where there is no value, or none is left of it. The key is taken as it
+/// is: it must have that form already.
 #[must_use]
 pub fn tag(key: &str, value: Option<&str>) -> Option<String> {
     debug_assert_eq!(tag_form(key).as_deref(), Some(key), "a key in Datadog's form");

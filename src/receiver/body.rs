@@ -1,7 +1,8 @@
 //! Bodies of requests, within what one may have and what all may have together.
 //!
-//! There are two budgets. A body counts in the unverified one until its signature is verified, and from then on in the
-//! verified one: however much strangers send, what verified deliveries need is not theirs.
+//! There are two budgets. A body that comes in pieces counts in the unverified one until its signature is verified, and from
+//! then on every body counts in the verified one: however much strangers send, what verified deliveries need is not theirs.
+//! One that comes in one piece is verified at once and needs no place before.
 //!
 //! Where the unverified budget is full, the body that has been coming in for longest gives way, if that is longer than
 //! `GIVES_WAY_AFTER`. So strangers who hold bodies back keep nobody out, be those bodies few and large or many and small; they

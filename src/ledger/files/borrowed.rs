@@ -1,11 +1,10 @@
 //! The ledger's files for one call, by a program that is no service.
 
-use super::{
-    FileError, Files, OpenError,
-    cache::WorkflowCache,
+use super::{FileError, Files, cache::WorkflowCache, lock::Lock};
+use crate::ledger::{
+    OpenError,
     disk::{RealDisk, Storage},
     lines::{self, Lines},
-    lock::Lock,
 };
 use std::{sync::Arc, time::Duration};
 

@@ -17,13 +17,15 @@
 
 use super::{
     FileError,
-    disk::{self, RealDisk, Stamp, Storage, Stored},
     keys::{KeySet, Loading},
     layout::{self, Document, Flaw, Tail, Torn},
 };
-use crate::event::Key;
+use crate::{
+    event::Key,
+    ledger::disk::{self, RealDisk, Stamp, Storage, Stored},
+};
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -305,6 +307,14 @@ impl WorkflowCache {
         cache.put(&document)?;
         Ok(cache)
     }
+}
+
+/// The IDs that a file of sent ones holds, in its order.
+pub(in crate::ledger) fn sent_ids(path: &Path) -> Result<Vec<String>, FileError> {
+    let bytes = fs::read(path).map_err(|source| FileError::io(path, source))?;
+    let mut ids = Vec::new();
+    let read = layout::read(&bytes, |id| ids.push(id.to_owned()));
+    read.map(|_| ids).map_err(|flaw| FileError::damaged(path, flaw.offset, flaw.what))
 }
 
 #[cfg(test)]

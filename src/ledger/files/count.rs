@@ -3,13 +3,13 @@
 //! Invariant: it is a statistic, not a record. A start does without it where it is missing or cannot be read. It is written every
 //! ten minutes at the most, by a thread of its own, for it can be large and nobody shall wait for it; and at the end.
 
-use super::{
-    Files,
-    disk::{self, RealDisk, Storage},
-};
+use super::Files;
 use crate::{
     explain::explain,
-    ledger::guard::{bound, forget},
+    ledger::{
+        disk::{self, RealDisk, Storage},
+        guard::{bound, forget},
+    },
     metrics::{Run, SeriesCount, SeriesError, SeriesGuard},
 };
 use std::{
@@ -118,6 +118,7 @@ impl SeriesFile {
     }
 }
 
+/// What the file holds; nothing is known where there is none.
 pub(in crate::ledger) fn read(storage: &dyn Storage, path: &Path, max: usize) -> Result<SeriesGuard, CountError> {
     let text = storage.read(path).map_err(|source| CountError::Io { path: path.to_owned(), source })?;
     let guard = text.map(|text| SeriesGuard::from_json(max, &text)).transpose();

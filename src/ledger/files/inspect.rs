@@ -1,9 +1,13 @@
 //! A look at the files that changes nothing.
 
-use super::{FileError, Files, disk::RealDisk, disk::Storage, keys::KeySet, layout, lock, recover};
+use super::{FileError, Files, keys::KeySet, layout, lock, recover};
 use crate::{
     event::Key,
-    ledger::{Reruns, state::State},
+    ledger::{
+        Reruns,
+        disk::{RealDisk, Storage},
+        state::State,
+    },
 };
 use std::{fs, io, path::Path};
 

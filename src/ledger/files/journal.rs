@@ -13,11 +13,11 @@
 //! Invariant: what `append` has returned `Ok` for is on disk, in a file that is reachable by its name. After a
 //! write or sync that failed the file is never touched again: a new one takes its place.
 
-use super::{
+use super::weight::Weight;
+use crate::ledger::{
     disk::{self, Stamp, Storage, Stored},
-    weight::Weight,
+    record::{FORMAT, Record},
 };
-use crate::ledger::record::{FORMAT, Record};
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -12,16 +12,16 @@ const CLOSING_EMPTY: &[u8] = b"]\n}";
 
 /// Where the text is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ledger) struct Flaw {
-    pub(in crate::ledger) offset: usize,
-    pub(in crate::ledger) what: String,
+pub(super) struct Flaw {
+    pub(super) offset: usize,
+    pub(super) what: String,
 }
 
 /// Where the next ID goes in a text laid out as ours: over the closing brackets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail {
     /// The byte after the last ID, or after the opening bracket.
-    pub(in crate::ledger) offset: u64,
+    pub(super) offset: u64,
     is_empty: bool,
 }
 
@@ -94,7 +94,7 @@ pub(super) fn most_ids(bytes: &[u8]) -> usize {
 
 /// What a text holds beside its IDs.
 #[derive(Debug)]
-pub(in crate::ledger) struct Read {
+pub(super) struct Read {
     /// Other keys than `sent`, with their values as they stand.
     pub(super) others: Vec<(String, Box<RawValue>)>,
     /// Where to append, if the end is laid out as ours.
@@ -102,7 +102,7 @@ pub(in crate::ledger) struct Read {
 }
 
 /// Reads a text, handing each ID to `take` in order. After a flaw, what was taken means nothing.
-pub(in crate::ledger) fn read(bytes: &[u8], mut take: impl FnMut(&str)) -> Result<Read, Flaw> {
+pub(super) fn read(bytes: &[u8], mut take: impl FnMut(&str)) -> Result<Read, Flaw> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let flaw = |error: &serde_json::Error| Flaw { offset: offset(bytes, error), what: what(error) };
     let visitor = FileVisitor { take: &mut take };

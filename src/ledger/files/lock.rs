@@ -4,7 +4,7 @@
 //! Invariant: the lock file is never renamed or removed by us, so that everybody locks the same one. If somebody else
 //! removes it, its holder notices before it makes a new file.
 
-use super::disk::{self, Storage, Stored};
+use crate::ledger::disk::{self, Storage, Stored};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -43,14 +43,14 @@ pub enum LockError {
 
 /// A held lock; dropping it, or the end of the process however it comes, gives it back.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(in crate::ledger) struct Lock {
     path: PathBuf,
     file: Box<dyn Stored>,
 }
 
 impl Lock {
     /// Takes the lock at `path`, waiting up to `patience` for a holder to go.
-    pub(crate) fn take(storage: &dyn Storage, path: &Path, patience: Duration) -> Result<Self, LockError> {
+    pub(in crate::ledger) fn take(storage: &dyn Storage, path: &Path, patience: Duration) -> Result<Self, LockError> {
         let io = |source| LockError::Io { path: path.to_owned(), source };
         let begun = Instant::now();
         loop {

@@ -3,13 +3,11 @@
 mod upkeep;
 
 use super::{
-    FileError, OpenError,
+    FileError,
     arrivals::Arrivals,
     cache::WorkflowCache,
     count::SeriesFile,
-    disk::Storage,
     journal::Journal,
-    lines::{self, Lines},
     lock::Lock,
     recover::{self, Recovered},
     weight::Weight,
@@ -18,8 +16,10 @@ use crate::{
     event::Key,
     explain::explain,
     ledger::{
-        Accepted, Batch, Choice, ONLY_TERM, Options, Overview, Reruns, Sealed, Standing, Term, Unavailable,
+        Accepted, Batch, Choice, ONLY_TERM, OpenError, Options, Overview, Reruns, Sealed, Standing, Term, Unavailable,
+        disk::Storage,
         keeper::{Command, Keeper, Reply, answer},
+        lines::{self, Lines},
         record::Record,
         state::State,
     },
@@ -191,11 +191,11 @@ impl Owner {
     pub(crate) fn turn(&mut self, first: Command, inbox: &mpsc::Receiver<Command>) {
         let mut group = std::mem::take(&mut self.group);
         self.take(first, &mut group);
-        while group.lines.len() < GROUP_MAX_BYTES && !group.changes_batch {
-            match inbox.try_recv() {
-                Ok(command) => self.take(command, &mut group),
-                Err(_) => break,
-            }
+        while group.lines.len() < GROUP_MAX_BYTES
+            && !group.changes_batch
+            && let Ok(command) = inbox.try_recv()
+        {
+            self.take(command, &mut group);
         }
         self.commit(&mut group);
         group.clear();

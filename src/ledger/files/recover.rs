@@ -6,7 +6,6 @@
 use super::{
     FileError, Files,
     cache::WorkflowCache,
-    disk::Storage,
     journal::{self, Contents, Journal},
     layout::{self, Torn},
     weight::Weight,
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     event::Key,
     explain::explain,
-    ledger::{record::Record, state::State},
+    ledger::{disk::Storage, record::Record, state::State},
 };
 use std::{collections::HashSet, path::Path, sync::Arc};
 

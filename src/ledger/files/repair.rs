@@ -4,8 +4,7 @@
 //! takes its place. Where nobody can tell any more how a run ended, it goes again: it may be counted twice, not lost.
 
 use super::{
-    FileError, Files, OpenError,
-    disk::{self, Storage},
+    FileError, Files,
     journal::{self, Journal, Part},
     layout::{self, Document},
     lock::Lock,
@@ -14,6 +13,8 @@ use super::{
 use crate::{
     event::Key,
     ledger::{
+        OpenError,
+        disk::{self, Storage},
         record::{FORMAT, Record, SealedSlot},
         state::State,
     },

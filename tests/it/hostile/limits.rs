@@ -113,8 +113,8 @@ fn a_connection_lives_on_after_a_verified_delivery_and_after_nothing_else() {
         assert_eq!(read_answer(&mut stream).unwrap().status, status);
     }
     let wrong = delivery(3, "another secret", "keep-alive");
-    let both = [delivery(4, SECRET, "keep-alive"), delivery(5, SECRET, "keep-alive"), wrong.clone()];
-    stream.write_all(&[&both.concat()[..], &delivery(6, SECRET, "keep-alive")].concat()).unwrap();
+    let [good, more, behind] = [4, 5, 6].map(|id| delivery(id, SECRET, "keep-alive"));
+    stream.write_all(&[good, more, wrong.clone(), behind].concat()).unwrap();
     let answers = read_to_close(&mut stream);
     assert_eq!(statuses(&answers), [202, 202, 401], "what comes behind the refused one is not looked at");
     for request in [&b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &wrong] {

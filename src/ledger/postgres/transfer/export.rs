@@ -5,11 +5,8 @@ use crate::{
     event::Key,
     ledger::{
         Files, RealDisk, Storage, WorkflowCache,
-        files::{
-            Lock,
-            disk::{self, folder_of},
-            journal::Journal,
-        },
+        disk::{self, folder_of},
+        files::{Journal, Lock},
         postgres::{
             database::Database,
             reign::{apply, record},

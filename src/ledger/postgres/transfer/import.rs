@@ -5,11 +5,8 @@ use crate::{
     event::Key,
     explain::explain,
     ledger::{
-        Batch, FileError, Files, RealDisk, Storage,
-        files::{
-            Lock, count, layout,
-            recover::{self, Recovered},
-        },
+        Batch, Files, RealDisk, Storage,
+        files::{Lock, Recovered, read_series, recover, sent_ids},
         postgres::{
             database::Database,
             reign::digested,
@@ -41,16 +38,13 @@ pub async fn import(files: &Files, database: &Database, bar: &ProgressBar) -> Re
     let storage: Arc<dyn Storage> = Arc::new(RealDisk);
     let _lock = Lock::take(storage.as_ref(), &files.lock, Duration::ZERO)?;
     let now = jiff::Timestamp::now().as_second();
-    let Recovered { state, .. } = recover::recover(&storage, files, now)?;
-    let bytes = fs::read(&files.cache).map_err(TransferError::file(&files.cache))?;
-    let mut ids = Vec::new();
-    let read = layout::read(&bytes, |id| ids.push(id.to_owned()));
-    read.map_err(|flaw| FileError::damaged(&files.cache, flaw.offset, flaw.what))?;
+    let Recovered { state, .. } = recover(&storage, files, now)?;
+    let ids = sent_ids(&files.cache)?;
     if let Some(id) = ids.iter().find(|id| id.len() > KEY_MAX_BYTES || id.contains('\0')) {
         return Err(TransferError::OddId { path: files.cache.clone(), id: id.clone() });
     }
     bar.set_length((ids.len() + state.pending_len()) as u64);
-    let series = count::read(storage.as_ref(), &files.series, usize::MAX).unwrap_or_else(|error| {
+    let series = read_series(storage.as_ref(), &files.series, usize::MAX).unwrap_or_else(|error| {
         log::warn!("{}: series are counted anew", explain(&error));
         SeriesGuard::new(usize::MAX)
     });

@@ -7,11 +7,11 @@ use std::{
 };
 
 /// At this size a file becomes `….1`, in place of the one before it.
-pub(in crate::ledger) const MAX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 /// A file of lines that is given another name when it has grown.
 #[derive(Debug)]
-pub(in crate::ledger) struct Lines {
+pub(super) struct Lines {
     path: PathBuf,
     max_bytes: u64,
     /// Whether what stands in the file is known to end with a line, also after a crash.
@@ -19,11 +19,11 @@ pub(in crate::ledger) struct Lines {
 }
 
 impl Lines {
-    pub(in crate::ledger) fn new(path: &Path, max_bytes: u64) -> Self {
+    pub(super) fn new(path: &Path, max_bytes: u64) -> Self {
         Self { path: path.to_owned(), max_bytes, is_sure: false }
     }
 
-    pub(in crate::ledger) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -31,7 +31,7 @@ impl Lines {
     ///
     /// What an earlier process or a failed append has left may be torn after a crash, whatever can be read now: the next
     /// line keeps its distance from it.
-    pub(in crate::ledger) fn append(&mut self, storage: &dyn Storage, line: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, storage: &dyn Storage, line: &[u8]) -> io::Result<()> {
         let mut opened = storage.open(&self.path)?;
         if let Some(file) = &opened
             && file.stamp()?.len >= self.max_bytes

@@ -113,7 +113,7 @@ pub trait Stored: fmt::Debug + Send {
 }
 
 /// The folder that a path is in; of a bare name, the working directory.
-pub(in crate::ledger) fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -156,7 +156,7 @@ pub(super) fn read_range(file: &dyn Stored, range: Range<u64>) -> io::Result<Vec
 
 /// Puts a whole new file in the place of `path`: written beside it, synced, renamed, the folder synced.
 /// The name has the old content or the new one at every moment.
-pub(in crate::ledger) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn Stored>> {
+pub(super) fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<Box<dyn Stored>> {
     replace_by(storage, path, |file| write_all_at(file, bytes, 0))
 }
 
